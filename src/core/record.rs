@@ -1,0 +1,185 @@
+//! What outlives the process: the records of the journal as values, and the one thing the rules
+//! ask of it. How a record becomes bytes is `store/record.rs`'s business.
+
+use std::fmt;
+
+/// A letter's number: the epoch of the server run that accepted it, and its place in that run.
+/// Never used twice; later letters have greater ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId {
+    /// max(last epoch + 1, unix seconds at the start of the run).
+    pub epoch: u32,
+    /// Counted from 1 within the epoch.
+    pub seq: u32,
+}
+
+impl fmt::Display for LetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.seq)
+    }
+}
+
+/// Where a record stands in the journal. The body is the end of the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// The segment's number.
+    pub segment: u32,
+    /// The record's first byte in the segment.
+    pub offset: u32,
+    /// The whole record in bytes.
+    pub record_bytes: u32,
+    /// The body in bytes; zero for what is no letter.
+    pub body_bytes: u32,
+}
+
+/// What a letter was sent with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetterKind {
+    /// `send`, to one or to a list.
+    Direct,
+    /// `broadcast` to everyone who was signed in.
+    Broadcast,
+}
+
+/// A letter as the journal keeps it: one record, however many recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Letter<'a> {
+    /// Its number.
+    pub id: LetterId,
+    /// When it was accepted, milliseconds since 1970 UTC.
+    pub unix_ms: u64,
+    /// What it was sent with.
+    pub kind: LetterKind,
+    /// Its sender's name.
+    pub from: &'a str,
+    /// Its recipients, as [`recipients`] reads them.
+    pub to: &'a str,
+    /// The text. May hold LF and TAB, no other control character.
+    pub body: &'a str,
+}
+
+/// One recipient of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipient<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Was shown the letter as soon as it was durable. A restart cannot know whether the bytes
+    /// arrived, so it marks the letter as a repeat.
+    pub offered: bool,
+}
+
+/// Adds a recipient to the text that [`recipients`] reads.
+pub fn push_recipient(list: &mut String, recipient: Recipient<'_>) {
+    if !list.is_empty() {
+        list.push(',');
+    }
+    if recipient.offered {
+        list.push('+');
+    }
+    list.push_str(recipient.name);
+}
+
+/// The recipients in a letter's list: names separated by commas, `+` before one who was shown the
+/// letter at once.
+pub fn recipients(list: &str) -> impl Iterator<Item = Recipient<'_>> {
+    list.split(',').filter(|word| !word.is_empty()).map(|word| {
+        let bare = word.strip_prefix('+');
+        Recipient { name: bare.unwrap_or(word), offered: bare.is_some() }
+    })
+}
+
+/// One entry of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A server run began: no letter of it exists before this record is durable.
+    Started {
+        /// The run's epoch.
+        epoch: u32,
+        /// When, milliseconds since 1970 UTC.
+        unix_ms: u64,
+    },
+    /// A letter was accepted.
+    Letter(Letter<'a>),
+    /// The user is about to be shown every letter up to this one.
+    Offered {
+        /// Whose mailbox.
+        user: &'a str,
+        /// The last letter offered.
+        through: LetterId,
+    },
+    /// Every letter of the user up to this one has been taken.
+    Settled {
+        /// Whose mailbox.
+        user: &'a str,
+        /// The last letter taken.
+        through: LetterId,
+    },
+    /// The user's name left the password file: what waits up to this letter is held for the
+    /// operator and never given to a later holder of the name.
+    Held {
+        /// Whose mailbox.
+        user: &'a str,
+        /// The last letter held.
+        through: LetterId,
+    },
+    /// The user signed in.
+    SignedIn {
+        /// Who.
+        user: &'a str,
+        /// When, milliseconds since 1970 UTC.
+        unix_ms: u64,
+    },
+    /// The user signed off.
+    SignedOff {
+        /// Who.
+        user: &'a str,
+        /// When, milliseconds since 1970 UTC.
+        unix_ms: u64,
+    },
+    /// Whoever is signed in was still there.
+    Alive {
+        /// When, milliseconds since 1970 UTC.
+        unix_ms: u64,
+    },
+    /// The server run ended in order: nothing behind this record was ever confirmed.
+    Stopped {
+        /// When, milliseconds since 1970 UTC.
+        unix_ms: u64,
+    },
+}
+
+impl Record<'_> {
+    /// Whether a promise stands on this record, so that the turn that appends it must sync. The
+    /// others only spare somebody a repeat or an inaccuracy.
+    #[must_use]
+    pub fn must_be_durable(&self) -> bool {
+        matches!(self, Self::Started { .. } | Self::Letter(_) | Self::Held { .. })
+    }
+}
+
+/// What the rules ask of the journal. Nothing here can fail or block: records gather in memory
+/// and become durable together at the end of the turn, before anything is said.
+pub trait Journal {
+    /// Adds a record and tells where it will stand.
+    fn append(&mut self, record: &Record<'_>) -> Location;
+    /// One recipient less needs the letter at `at`.
+    fn release(&mut self, at: Location);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_recipients_reads_back() {
+        let all =
+            [Recipient { name: "fred", offered: true }, Recipient { name: "x-1", offered: false }];
+        let mut list = String::new();
+        for one in all {
+            push_recipient(&mut list, one);
+        }
+        assert_eq!(list, "+fred,x-1");
+        assert!(recipients(&list).eq(all));
+        assert_eq!(recipients("").count(), 0);
+    }
+}

@@ -1,0 +1,125 @@
+//! Every bound of the server, with its reason. A bound that an operator may change is the default
+//! of an option; the others are part of the protocol and stand in PROTOCOL.md.
+
+/// Longest command line in bytes, line end not counted. A body of [`BODY_BYTES`] and the longest
+/// list of names fit.
+pub const LINE_BYTES: usize = 4096;
+/// Longest line before sign-in: enough for `signin`, a name and a password of full length.
+pub const LINE_BYTES_BEFORE_SIGNIN: usize = 512;
+/// Bytes of command lines executed on a connection before it signs in. Who needs more is not
+/// signing in.
+pub const BYTES_BEFORE_SIGNIN: usize = 2048;
+/// Longest message text in bytes.
+pub const BODY_BYTES: usize = 2000;
+/// Most recipients of one `send (…)`.
+pub const LIST_RECIPIENTS: usize = 100;
+/// Longest user name in bytes, which are ASCII characters.
+pub const NAME_BYTES: usize = 32;
+/// Longest password in bytes.
+pub const PASSWORD_BYTES: usize = 256;
+/// Longest away text in bytes.
+pub const AWAY_BYTES: usize = 400;
+/// How much of a word that is not understood is repeated in the answer, in characters.
+pub const ECHO_CHARS: usize = 40;
+
+/// Fewest PBKDF2 rounds a password line may name.
+pub const ROUNDS_LEAST: u32 = 4096;
+/// Most PBKDF2 rounds a password line may name: 100 s of this server's work for one sign-in.
+pub const ROUNDS_MOST: u32 = 100_000_000;
+/// PBKDF2 rounds of a new password (OWASP's figure for HMAC-SHA-256).
+pub const ROUNDS_DEFAULT: u32 = 600_000;
+/// PBKDF2 rounds a turn spends on a sign-in: about 0.2 ms, so nobody else waits noticeably.
+pub const ROUNDS_A_SLICE: u32 = 2048;
+/// Password checks under way at a time; the turn's slice goes round them.
+pub const CHECKS_UNDER_WAY: usize = 4;
+/// Password checks that may wait for their turn. A trusted peer's wait beyond that as well: each
+/// connection has at most one, so connections bound them.
+pub const CHECKS_WAITING: usize = 64;
+
+/// Failed sign-ins in a row of one (name, address) that block it.
+pub const MAX_FAILURES: u32 = 3;
+/// How long such a block lasts, in seconds.
+pub const BLOCK_TIME_S: u64 = 60;
+/// How long a failure is remembered that led to no block, in milliseconds.
+pub const FAILURE_MEMORY_MS: u64 = 3_600_000;
+/// (name, address) pairs remembered by the lockout; the one that failed longest ago goes first.
+pub const LOCKOUT_ENTRIES: usize = 65_536;
+/// Failed sign-ins on one connection, whatever the names, that close it.
+pub const TRIES_A_CONNECTION: u32 = 3;
+
+/// Seconds without a command line after which a session is signed off.
+pub const IDLE_TIMEOUT_S: u64 = 1800;
+/// Time to sign in, in milliseconds; waiting in our own queue is not counted.
+pub const SIGNIN_MS: u64 = 120_000;
+/// When the first session of a user is looked at after a second one tries, in milliseconds after
+/// the attempt: a live machine's kernel answers within 250 ms.
+pub const PROBE_AT_MS: [u64; 8] = [10, 50, 250, 1000, 2000, 3000, 4000, PROBE_DEAD_MS];
+/// A first session that has not acknowledged the probe by then is dead, in milliseconds.
+pub const PROBE_DEAD_MS: u64 = 5000;
+
+/// Letters that may wait for one user.
+pub const MAILBOX_LETTERS: usize = 10_000;
+/// Bytes of text that may wait for one user.
+pub const MAILBOX_BYTES: u64 = 16 << 20;
+/// Letters shown to a plain client beyond which the next wait until these have been written.
+pub const CREDIT_LETTERS: u32 = 256;
+/// Bytes of text shown to a plain client beyond which the next wait until these have been written.
+pub const CREDIT_BYTES: u32 = 256 << 10;
+/// Letters that a plain client's kernel has acknowledged and that are kept in case it vanishes;
+/// the oldest beyond that are settled.
+pub const WINDOW_LETTERS: usize = 1000;
+/// The same in bytes of text.
+pub const WINDOW_BYTES: u64 = 1 << 20;
+/// Longest look-back of `wholast`, in minutes; sign-offs are remembered that long.
+pub const WHOLAST_MINUTES: u64 = 1440;
+/// Names shown of a longer list.
+pub const NAMES_SHOWN: usize = 100;
+/// While someone is signed in the journal hears of it this often, in milliseconds, so that after
+/// a crash `wholast` knows until when they were there.
+pub const ALIVE_MS: u64 = 60_000;
+
+/// Connections at most, whatever the descriptor limit.
+pub const CONNECTIONS: usize = 50_000;
+/// Descriptors kept for everything that is not a connection.
+pub const DESCRIPTORS_KEPT: usize = 64;
+/// Connections accepted a turn, so that a flood of them starves nobody.
+pub const ACCEPTS_A_TURN: usize = 64;
+/// Connections the kernel queues for us while a turn runs.
+pub const BACKLOG: i32 = 4096;
+/// Command lines of one connection executed a turn.
+pub const COMMANDS_A_TURN: usize = 128;
+/// Bytes read from one connection a turn.
+pub const READ_BYTES_A_TURN: usize = 64 << 10;
+/// Output waiting for a connection above which its commands wait, in bytes.
+pub const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
+/// Output waiting for a connection above which it is closed, in bytes; its letters stay.
+pub const OUTPUT_CLOSE_BYTES: usize = 1 << 20;
+/// A connection that takes none of its output for that long is closed, in milliseconds.
+pub const STALLED_MS: u64 = 30_000;
+/// How long the write side stays open after the last byte was acknowledged, to see whether the
+/// peer answers with a reset, in milliseconds.
+pub const WITNESS_MS: u64 = 200;
+/// How long a closed connection is drained until the peer closes too, in milliseconds.
+pub const LINGER_MS: u64 = 2000;
+/// When a connection is looked at for acknowledged letters, in milliseconds after each other.
+pub const OBSERVE_MS: [u64; 3] = [10, 50, 250];
+/// How long a stop may take to tell everyone, in milliseconds.
+pub const STOP_MS: u64 = 5000;
+/// How long to wait before accepting again when descriptors are used up, in milliseconds.
+pub const ACCEPT_RETRY_MS: u64 = 1000;
+
+/// Size at which the journal goes on in a new segment, in bytes.
+pub const SEGMENT_BYTES: u32 = 16 << 20;
+/// Records or bytes that one step of compaction looks at: well below a millisecond.
+pub const COMPACT_RECORDS: usize = 256;
+/// Largest password file read, in bytes: a million users.
+pub const USERS_FILE_BYTES: u64 = 256 << 20;
+
+const _: () = assert!(LINE_BYTES > BODY_BYTES + 16 + NAME_BYTES);
+const _: () = assert!(LINE_BYTES_BEFORE_SIGNIN > "signin ".len() + NAME_BYTES + 1 + PASSWORD_BYTES);
+const _: () =
+    assert!(BYTES_BEFORE_SIGNIN >= LINE_BYTES_BEFORE_SIGNIN * TRIES_A_CONNECTION as usize);
+const _: () = assert!(OUTPUT_PAUSE_BYTES < OUTPUT_CLOSE_BYTES);
+const _: () = assert!((CREDIT_BYTES as usize) < OUTPUT_CLOSE_BYTES / 2);
+const _: () = assert!(AWAY_BYTES <= BODY_BYTES);
+const _: () = assert!(ROUNDS_LEAST <= ROUNDS_DEFAULT && ROUNDS_DEFAULT <= ROUNDS_MOST);

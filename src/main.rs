@@ -1,0 +1,2 @@
+//! Parse, run, one line on error, exit code.
+fn main() {}

@@ -1,0 +1,151 @@
+//! User names. Holding a [`UserName`] proves it well formed.
+
+use crate::limits::NAME_BYTES;
+use std::fmt;
+use std::rc::Rc;
+
+/// A well-formed user name: 1 to 32 ASCII letters, digits, `_`, `-`, `.`, not starting with a
+/// dot, and not one of the words that the grammar needs. It keeps its case; names that differ in
+/// case only are equal to [`UserName::key`]. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(Rc<str>);
+
+/// Words of the grammar that nobody may be called.
+pub const RESERVED: [&str; 3] = ["user", "message", "coded"];
+
+/// Why a word is no user name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameFault {
+    /// It has no character at all.
+    Empty,
+    /// It is longer than [`NAME_BYTES`].
+    TooLong,
+    /// It holds something other than letters, digits, `_`, `-` and `.`.
+    Character,
+    /// It starts with a dot.
+    LeadingDot,
+    /// It is one of [`RESERVED`].
+    Reserved,
+}
+
+impl fmt::Display for NameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a name has at least one character"),
+            Self::TooLong => write!(f, "a name has at most {NAME_BYTES} characters"),
+            Self::Character => f.write_str("a name has only letters a-z, digits, '_', '-' and '.'"),
+            Self::LeadingDot => f.write_str("a name does not start with a dot"),
+            Self::Reserved => f.write_str("'user', 'message' and 'coded' cannot be names"),
+        }
+    }
+}
+
+/// A name in lower case, on the stack: what names are compared by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NameKey {
+    bytes: [u8; NAME_BYTES],
+    len: u8,
+}
+
+impl NameKey {
+    /// The key of `word`, or why it is no name.
+    pub fn of(word: &str) -> Result<Self, NameFault> {
+        let raw = word.as_bytes();
+        if raw.is_empty() {
+            return Err(NameFault::Empty);
+        }
+        if !raw.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')) {
+            return Err(NameFault::Character);
+        }
+        if raw.len() > NAME_BYTES {
+            return Err(NameFault::TooLong);
+        }
+        if raw[0] == b'.' {
+            return Err(NameFault::LeadingDot);
+        }
+        let mut bytes = [0; NAME_BYTES];
+        for (to, from) in bytes.iter_mut().zip(raw) {
+            *to = from.to_ascii_lowercase();
+        }
+        let key = Self { bytes, len: u8::try_from(raw.len()).unwrap_or(u8::MAX) };
+        if RESERVED.contains(&key.as_str()) {
+            return Err(NameFault::Reserved);
+        }
+        Ok(key)
+    }
+
+    /// The name in lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only ASCII gets in, so the fallback is never taken.
+        str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for NameKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl UserName {
+    /// The name `word`, or why it is none.
+    pub fn new(word: &str) -> Result<Self, NameFault> {
+        NameKey::of(word)?;
+        Ok(Self(word.into()))
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What names are compared by.
+    #[must_use]
+    pub fn key(&self) -> NameKey {
+        NameKey::of(&self.0).expect("a UserName was checked when it was made")
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_case_and_match_without_it() {
+        let tim = UserName::new("Tim").unwrap();
+        assert_eq!(tim.as_str(), "Tim");
+        assert_eq!(tim.key(), NameKey::of("tIM").unwrap());
+    }
+
+    #[test]
+    fn what_is_no_name_says_why() {
+        for (word, fault) in [
+            ("", NameFault::Empty),
+            (".a", NameFault::LeadingDot),
+            ("a b", NameFault::Character),
+            ("käthe", NameFault::Character),
+            ("Message", NameFault::Reserved),
+            ("coded", NameFault::Reserved),
+            ("USER", NameFault::Reserved),
+            (&"x".repeat(33), NameFault::TooLong),
+        ] {
+            assert_eq!(UserName::new(word), Err(fault), "{word}");
+        }
+        assert!(UserName::new(&"x".repeat(32)).is_ok());
+        assert!(UserName::new("_-.9").is_ok());
+    }
+}
