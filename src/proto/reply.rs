@@ -1,0 +1,232 @@
+//! Everything the server can say, as values. The rules produce them; a dialect only words them.
+
+use super::command::{Problem, Verb};
+use super::name::{NameFault, UserName};
+use super::text::TextFault;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// Something said to one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The first thing anyone hears.
+    Greeting,
+    /// The commands, or one of them.
+    Help(Option<Verb>),
+    /// Asks for a password and hides what is typed.
+    PasswordPrompt,
+    /// Ends the hiding.
+    PasswordRead,
+    /// Signed in; so many letters follow.
+    Welcome {
+        /// Who.
+        user: UserName,
+        /// How many letters wait.
+        waiting: usize,
+    },
+    /// The letter is durable and its reader is here.
+    Sent(UserName),
+    /// The letter is durable and its reader is away.
+    Saved(UserName),
+    /// What became of a letter to a list.
+    Fates(Box<Fates>),
+    /// What became of a broadcast.
+    Broadcast {
+        /// How many users it was accepted for.
+        users: usize,
+        /// Whose mailboxes were full.
+        full: Vec<UserName>,
+    },
+    /// Who is online and who is not.
+    WhoIsOn {
+        /// Online.
+        online: Names,
+        /// Not online.
+        offline: Names,
+    },
+    /// Who else is online.
+    WhoElse(Names),
+    /// Who else was there in the last so many milliseconds.
+    WhoLast {
+        /// Who.
+        who: Names,
+        /// How far back.
+        window_ms: u64,
+    },
+    /// Away is set, with this text.
+    Away(Rc<str>),
+    /// Away has ended.
+    NoLongerAway,
+    /// A user who is away answers automatically.
+    AutoReply {
+        /// Who is away.
+        from: UserName,
+        /// The text.
+        text: Rc<str>,
+    },
+    /// The session has ended at its user's wish.
+    SignedOff(UserName),
+    /// Somebody who knows the password tries to sign in as the user of this session.
+    SecondSignIn {
+        /// As whom.
+        user: UserName,
+        /// From where.
+        address: IpAddr,
+    },
+    /// The first session does not answer yet; wait.
+    Probing(UserName),
+    /// No.
+    Refused(Refusal),
+    /// The last thing said before the connection is closed.
+    Farewell(Farewell),
+}
+
+/// Names for a list that may be long: the first of them, and how many there are in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// At most [`crate::limits::NAMES_SHOWN`].
+    pub shown: Vec<UserName>,
+    /// How many there are in all.
+    pub count: usize,
+}
+
+/// What became of a letter to a list, name by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// Durable, reader here.
+    pub sent: Vec<UserName>,
+    /// Durable, reader away.
+    pub saved: Vec<UserName>,
+    /// Nobody has that name; not stored.
+    pub unknown: Vec<Box<str>>,
+    /// No room; not stored.
+    pub full: Vec<UserName>,
+    /// The sender himself, where that is not allowed; not stored.
+    pub to_self: bool,
+}
+
+/// The peer was wrong, or cannot be served now. Each is one row of PROTOCOL.md.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The command needs a session.
+    MustSignIn,
+    /// The session has a user already.
+    SignedInAlready(UserName),
+    /// Wrong password or no such user: nobody learns which.
+    NotAuthorized(Box<str>),
+    /// Too many failures lately; the attempt was not evaluated.
+    Blocked {
+        /// The name as typed.
+        name: Box<str>,
+        /// How long still, in seconds.
+        left_s: u64,
+    },
+    /// The user has a live session elsewhere.
+    AlreadyOnline(UserName),
+    /// Too many sign-ins wait to be checked.
+    SignInsBusy,
+    /// The first word is no command; the nearest one.
+    Unknown {
+        /// The word, cut if it is long.
+        word: Box<str>,
+        /// A command it resembles.
+        hint: Option<Verb>,
+    },
+    /// Something is missing, superfluous or malformed.
+    Usage(Verb, Problem),
+    /// The line holds what no line may hold.
+    Text(TextFault),
+    /// The line is longer than this many bytes.
+    LineTooLong(usize),
+    /// The message is longer than this many bytes.
+    MessageTooLong {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        most: usize,
+    },
+    /// The password is longer than this many bytes.
+    PasswordTooLong(usize),
+    /// The word is no user name.
+    BadName(Box<str>, NameFault),
+    /// Nobody has that name; the nearest one.
+    NoSuchUser {
+        /// The name, cut if it is long.
+        name: Box<str>,
+        /// A user it resembles.
+        hint: Option<UserName>,
+    },
+    /// Messages to oneself are not allowed here.
+    ToSelf,
+    /// The recipient's mailbox is full.
+    MailboxFull(UserName),
+    /// Nobody else is online to hear a broadcast.
+    NobodyElse,
+    /// The coded dialect is not spoken yet.
+    CodedNotYet,
+}
+
+/// Why the server ends a connection or notes its end. Always logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// The user signed out.
+    SignedOut,
+    /// No command line for that many seconds.
+    Idle {
+        /// The limit.
+        limit_s: u64,
+    },
+    /// Nobody signed in in time.
+    SignInTooSlow {
+        /// The limit.
+        limit_s: u64,
+    },
+    /// The last failed sign-in of a row.
+    TooManyFailures {
+        /// How long the block lasts, if it is one.
+        block_s: Option<u64>,
+    },
+    /// Too much was typed without signing in.
+    TooMuchBeforeSignIn,
+    /// A newer session of the same user took over.
+    Replaced {
+        /// Where it came from.
+        address: IpAddr,
+    },
+    /// A newer session came and this one no longer answered.
+    Unresponsive,
+    /// The name is no longer in the password file.
+    Removed,
+    /// The password was changed.
+    PasswordChanged,
+    /// The server stops.
+    ShuttingDown,
+    /// The peer closed its side in order.
+    PeerClosed,
+    /// The connection broke: reset or timed out.
+    Broken,
+    /// The peer took nothing of its output for too long.
+    Stalled,
+}
+
+impl Farewell {
+    /// The words that stand in the log, fixed.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::SignedOut => "signed out",
+            Self::Idle { .. } => "idle",
+            Self::SignInTooSlow { .. } => "no sign-in in time",
+            Self::TooManyFailures { .. } => "too many failed attempts",
+            Self::TooMuchBeforeSignIn => "too much before sign-in",
+            Self::Replaced { .. } => "replaced by a newer session",
+            Self::Unresponsive => "no longer answering",
+            Self::Removed => "removed from the password file",
+            Self::PasswordChanged => "password changed",
+            Self::ShuttingDown => "server stops",
+            Self::PeerClosed => "closed by the peer",
+            Self::Broken => "connection lost",
+            Self::Stalled => "took no output",
+        }
+    }
+}

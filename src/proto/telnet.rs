@@ -1,0 +1,174 @@
+//! The telnet filter: takes IAC sequences (RFC 854) out of what a peer sends and says what to
+//! answer. It allocates nothing and buffers nothing: a sequence may be cut at any byte.
+//!
+//! MMS asks a terminal for one thing only, to hide a password while it is typed (`WILL ECHO`,
+//! which it undoes with `WONT ECHO`). It never offers SUPPRESS-GO-AHEAD, which would put telnet
+//! into character mode. Every other option is refused once. `DO TIMING-MARK` is agreed to,
+//! because telnet hides all output after Ctrl-C until it is.
+
+const IAC: u8 = 255;
+const DONT: u8 = 254;
+const DO: u8 = 253;
+const WONT: u8 = 252;
+const WILL: u8 = 251;
+const SB: u8 = 250;
+const ARE_YOU_THERE: u8 = 246;
+const SE: u8 = 240;
+const ECHO: u8 = 1;
+const TIMING_MARK: u8 = 6;
+
+/// Hides what the peer types: said with a password prompt.
+pub const HIDE_TYPING: [u8; 3] = [IAC, WILL, ECHO];
+/// Shows it again.
+pub const SHOW_TYPING: [u8; 3] = [IAC, WONT, ECHO];
+
+/// Bytes of a subnegotiation after which it is taken for garbage: none that a client sends us
+/// unasked is that long.
+const SUBNEGOTIATION_BYTES: u16 = 1024;
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    #[default]
+    Data,
+    Command,
+    Option(u8),
+    Subnegotiation(u16),
+    SubnegotiationCommand(u16),
+}
+
+/// What the filter remembers of one peer that has used IAC, or was sent it.
+#[derive(Debug, Default)]
+pub struct Telnet {
+    state: State,
+    /// The options refused so far, a bit each: those asked of us, those offered to us.
+    refused: [[u64; 4]; 2],
+    /// The peer agreed to let us echo, and so shows nothing of what is typed.
+    hides_typing: bool,
+}
+
+impl Telnet {
+    /// Whether `bytes` of a peer that never used IAC can skip the filter.
+    #[must_use]
+    pub fn is_needless(bytes: &[u8]) -> bool {
+        memchr::memchr(IAC, bytes).is_none()
+    }
+
+    /// Whether the peer hides what is typed, Enter included.
+    #[must_use]
+    pub fn hides_typing(&self) -> bool {
+        self.hides_typing
+    }
+
+    /// Moves the text of `bytes` to its front and returns its length; appends to `answer` what is
+    /// to be sent.
+    pub fn filter(&mut self, bytes: &mut [u8], answer: &mut Vec<u8>) -> usize {
+        if matches!(self.state, State::Data) && Self::is_needless(bytes) {
+            return bytes.len();
+        }
+        let mut kept = 0;
+        for at in 0..bytes.len() {
+            let byte = bytes[at];
+            if self.is_text(byte, answer) {
+                bytes[kept] = byte;
+                kept += 1;
+            }
+        }
+        kept
+    }
+
+    fn is_text(&mut self, byte: u8, answer: &mut Vec<u8>) -> bool {
+        self.state = match (self.state, byte) {
+            (State::Data, IAC) => State::Command,
+            (State::Data, _) => return true,
+            (State::Command, IAC) => {
+                self.state = State::Data;
+                return true;
+            }
+            (State::Command, WILL..=DONT) => State::Option(byte),
+            (State::Command, SB) => State::Subnegotiation(0),
+            (State::Command, ARE_YOU_THERE) => {
+                answer.extend_from_slice(b">> MMS is here\r\n");
+                State::Data
+            }
+            (State::Command, _) => State::Data,
+            (State::Option(verb), option) => {
+                self.negotiate(verb, option, answer);
+                State::Data
+            }
+            (State::Subnegotiation(n), IAC) => State::SubnegotiationCommand(n),
+            (State::SubnegotiationCommand(_), SE) => State::Data,
+            (State::Subnegotiation(n) | State::SubnegotiationCommand(n), _) => {
+                if n < SUBNEGOTIATION_BYTES { State::Subnegotiation(n + 1) } else { State::Data }
+            }
+        };
+        false
+    }
+
+    fn negotiate(&mut self, verb: u8, option: u8, answer: &mut Vec<u8>) {
+        match (verb, option) {
+            (DO, TIMING_MARK) => answer.extend_from_slice(&[IAC, WILL, TIMING_MARK]),
+            (DO, ECHO) => self.hides_typing = true,
+            (DONT, ECHO) => self.hides_typing = false,
+            (DO, _) if self.is_new(0, option) => answer.extend_from_slice(&[IAC, WONT, option]),
+            (WILL, _) if self.is_new(1, option) => answer.extend_from_slice(&[IAC, DONT, option]),
+            _ => {}
+        }
+    }
+
+    fn is_new(&mut self, side: usize, option: u8) -> bool {
+        let word = &mut self.refused[side][usize::from(option / 64)];
+        let bit = 1 << (option % 64);
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<u8>) {
+        let (mut telnet, mut text, mut answer) = (Telnet::default(), vec![], vec![]);
+        for piece in pieces {
+            let mut bytes = piece.to_vec();
+            let kept = telnet.filter(&mut bytes, &mut answer);
+            text.extend_from_slice(&bytes[..kept]);
+        }
+        (text, answer)
+    }
+
+    #[test]
+    fn every_option_is_refused_once() {
+        let asked = [IAC, DO, 3, IAC, WILL, 31, b'a', IAC, DO, 3, IAC, WILL, 31, IAC, DONT, 3];
+        let (text, answer) = run([&asked[..]].into_iter());
+        assert_eq!((&text[..], &answer[..]), (&b"a"[..], &[IAC, WONT, 3, IAC, DONT, 31][..]));
+    }
+
+    #[test]
+    fn a_timing_mark_is_agreed_to_each_time() {
+        let (text, answer) = run([&[IAC, DO, 6, b'x', IAC, DO, 6][..]].into_iter());
+        assert_eq!((&text[..], &answer[..]), (&b"x"[..], &[IAC, WILL, 6, IAC, WILL, 6][..]));
+    }
+
+    #[test]
+    fn subnegotiations_vanish_and_cannot_hide_text_for_ever() {
+        let (text, _) = run([&[b'a', IAC, SB, 24, 0, IAC, IAC, 1, IAC, SE, b'b'][..]].into_iter());
+        assert_eq!(text, b"ab");
+        let mut endless = vec![IAC, SB];
+        endless.extend(std::iter::repeat_n(b'x', 5000));
+        let (text, _) = run([&endless[..]].into_iter());
+        assert!(text.len() > 3900);
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_text_however_cut(
+            bytes in proptest::collection::vec(prop_oneof![Just(IAC), 240u8..255, Just(6), any::<u8>()], 0..100),
+            size in 1usize..5,
+        ) {
+            prop_assert_eq!(run(bytes.chunks(size)), run([&bytes[..]].into_iter()));
+        }
+    }
+}
