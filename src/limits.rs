@@ -28,6 +28,10 @@ pub const ROUNDS_LEAST: u32 = 4096;
 pub const ROUNDS_MOST: u32 = 100_000_000;
 /// PBKDF2 rounds of a new password (OWASP's figure for HMAC-SHA-256).
 pub const ROUNDS_DEFAULT: u32 = 600_000;
+/// Shortest salt of a password line in bytes.
+pub const SALT_BYTES_LEAST: usize = 8;
+/// Longest salt of a password line in bytes.
+pub const SALT_BYTES_MOST: usize = 64;
 /// PBKDF2 rounds a turn spends on a sign-in: about 0.2 ms, so nobody else waits noticeably.
 pub const ROUNDS_A_SLICE: u32 = 2048;
 /// Password checks under way at a time; the turn's slice goes round them.
@@ -114,6 +118,10 @@ pub const SEGMENT_BYTES: u32 = 16 << 20;
 pub const COMPACT_RECORDS: usize = 256;
 /// Largest password file read, in bytes: a million users.
 pub const USERS_FILE_BYTES: u64 = 256 << 20;
+/// Longest line of the password file in bytes: a verifier with the longest salt takes 240.
+pub const USERS_LINE_BYTES: usize = 1024;
+/// How long an edit of the password file waits for another one to finish, in milliseconds.
+pub const USERS_LOCK_MS: u64 = 10_000;
 
 const _: () = assert!(LINE_BYTES > BODY_BYTES + 16 + NAME_BYTES);
 const _: () = assert!(LINE_BYTES_BEFORE_SIGNIN > "signin ".len() + NAME_BYTES + 1 + PASSWORD_BYTES);
@@ -122,4 +130,5 @@ const _: () =
 const _: () = assert!(OUTPUT_PAUSE_BYTES < OUTPUT_CLOSE_BYTES);
 const _: () = assert!((CREDIT_BYTES as usize) < OUTPUT_CLOSE_BYTES / 2);
 const _: () = assert!(AWAY_BYTES <= BODY_BYTES);
+const _: () = assert!(USERS_LINE_BYTES > NAME_BYTES + 1 + PASSWORD_BYTES);
 const _: () = assert!(ROUNDS_LEAST <= ROUNDS_DEFAULT && ROUNDS_DEFAULT <= ROUNDS_MOST);

@@ -1,0 +1,326 @@
+//! Who exists: the users of the password file, found by name, and what a reload of that file
+//! changes. Where the file lies and what it looks like is unknown here.
+
+use crate::core::password::Verifier;
+use crate::limits::ROUNDS_DEFAULT;
+use crate::proto::name::{NameKey, UserName};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// A user, as long as the process lives: no other user ever gets the same id, not even one who
+/// comes back under the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(pub u32);
+
+#[derive(Debug)]
+struct Account {
+    name: UserName,
+    verifier: Verifier,
+    is_current: bool,
+}
+
+/// Everyone who is in the password file, and the names of those who were.
+#[derive(Debug)]
+pub struct Accounts {
+    /// By [`UserId`]; entries are never taken out.
+    accounts: Vec<Account>,
+    ids: HashMap<NameKey, UserId, BuildHasherDefault<NameHasher>>,
+    order: Vec<UserId>,
+    commonest_rounds: u32,
+}
+
+/// What a reload changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New users, in the order of the file.
+    pub added: Vec<UserId>,
+    /// Users who are no more, in the order of the file before.
+    pub removed: Vec<UserId>,
+    /// Users with another password, salt or number of rounds, in the order of the file.
+    pub password_changed: Vec<UserId>,
+}
+
+impl Accounts {
+    /// The users of a password file, in its order.
+    ///
+    /// # Panics
+    /// If a name comes twice: the reader of the file refuses that.
+    #[must_use]
+    pub fn new(entries: Vec<(UserName, Verifier)>) -> Self {
+        let mut accounts = Self {
+            accounts: Vec::with_capacity(entries.len()),
+            ids: HashMap::default(),
+            order: Vec::new(),
+            commonest_rounds: ROUNDS_DEFAULT,
+        };
+        accounts.reload(entries);
+        accounts
+    }
+
+    /// The user called `word`, upper or lower case.
+    #[must_use]
+    pub fn find(&self, word: &str) -> Option<UserId> {
+        self.ids.get(&NameKey::of(word).ok()?).copied()
+    }
+
+    /// The user's name as the password file spells it, or spelled it last.
+    #[must_use]
+    pub fn name(&self, user: UserId) -> &UserName {
+        &self.account(user).name
+    }
+
+    /// What the user's password is checked with.
+    #[must_use]
+    pub fn verifier(&self, user: UserId) -> &Verifier {
+        &self.account(user).verifier
+    }
+
+    /// Whether the user is in the password file as it was read last.
+    #[must_use]
+    pub fn is_current(&self, user: UserId) -> bool {
+        self.account(user).is_current
+    }
+
+    /// The current users, in the order of the password file.
+    #[must_use]
+    pub fn order(&self) -> &[UserId] {
+        &self.order
+    }
+
+    /// How many current users there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether there is no user at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The number of rounds that most users have, which is what somebody who does not exist must
+    /// cost; the greater one of a tie, the default if there are no users.
+    #[must_use]
+    pub fn commonest_rounds(&self) -> u32 {
+        self.commonest_rounds
+    }
+
+    /// Takes over the password file as it is now. A name that stays keeps its id, whatever its
+    /// case; a name that comes back gets a new one.
+    ///
+    /// # Panics
+    /// If a name comes twice: the reader of the file refuses that.
+    pub fn reload(&mut self, entries: Vec<(UserName, Verifier)>) -> Changes {
+        let mut changes = Changes::default();
+        let before = std::mem::take(&mut self.order);
+        for &user in &before {
+            self.account_mut(user).is_current = false;
+        }
+        for (name, verifier) in entries {
+            let key = name.key();
+            let user = if let Some(&user) = self.ids.get(&key) {
+                let account = self.account_mut(user);
+                assert!(!account.is_current, "{name} comes twice");
+                if account.verifier != verifier {
+                    changes.password_changed.push(user);
+                }
+                *account = Account { name, verifier, is_current: true };
+                user
+            } else {
+                let user = self.add(name, verifier);
+                self.ids.insert(key, user);
+                changes.added.push(user);
+                user
+            };
+            self.order.push(user);
+        }
+        for user in before {
+            if !self.is_current(user) {
+                let key = self.name(user).key();
+                self.ids.remove(&key);
+                changes.removed.push(user);
+            }
+        }
+        self.commonest_rounds = self.count_rounds();
+        changes
+    }
+
+    fn add(&mut self, name: UserName, verifier: Verifier) -> UserId {
+        let next = u32::try_from(self.accounts.len());
+        let user = UserId(next.expect("the file's size bounds a reload to a few million users"));
+        self.accounts.push(Account { name, verifier, is_current: true });
+        user
+    }
+
+    fn count_rounds(&self) -> u32 {
+        let mut counts = HashMap::<u32, usize>::new();
+        for &user in &self.order {
+            *counts.entry(self.verifier(user).iterations()).or_default() += 1;
+        }
+        let commonest = counts.into_iter().max_by_key(|&(rounds, count)| (count, rounds));
+        commonest.map_or(ROUNDS_DEFAULT, |(rounds, _)| rounds)
+    }
+
+    fn account(&self, user: UserId) -> &Account {
+        &self.accounts[user.0 as usize]
+    }
+
+    fn account_mut(&mut self, user: UserId) -> &mut Account {
+        &mut self.accounts[user.0 as usize]
+    }
+}
+
+/// A hash for the table of names: a multiplication for each eight bytes. The operator chooses the
+/// names in the table, so nobody can crowd it on purpose and the time of SipHash is saved: a name
+/// is looked up for each message.
+#[derive(Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // 2^64 divided by the golden ratio; both halves of the product matter to the table.
+        let product = u128::from(self.0.rotate_left(23) ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, password: &str) -> (UserName, Verifier) {
+        rounds_entry(name, password, 1)
+    }
+
+    fn rounds_entry(name: &str, password: &str, rounds: u32) -> (UserName, Verifier) {
+        let verifier = Verifier::derive(password.as_bytes(), b"saltsalt", rounds);
+        (UserName::new(name).unwrap(), verifier)
+    }
+
+    fn three() -> Accounts {
+        Accounts::new(vec![entry("fred", "1"), entry("Tim", "2"), entry("libero", "3")])
+    }
+
+    const FRED: UserId = UserId(0);
+    const TIM: UserId = UserId(1);
+    const LIBERO: UserId = UserId(2);
+
+    #[test]
+    fn users_are_found_in_any_case_and_listed_as_in_the_file() {
+        let accounts = three();
+        assert_eq!(accounts.find("tim"), Some(TIM));
+        assert_eq!(accounts.find("TIM"), Some(TIM));
+        assert_eq!(accounts.name(TIM).as_str(), "Tim");
+        for word in ["timo", "ti", "", "ti m", "käthe", "user", &"x".repeat(100)] {
+            assert_eq!(accounts.find(word), None, "{word}");
+        }
+        assert_eq!(accounts.order(), [FRED, TIM, LIBERO]);
+        assert_eq!((accounts.len(), accounts.is_empty()), (3, false));
+    }
+
+    #[test]
+    fn the_same_file_again_changes_nothing() {
+        let mut accounts = three();
+        let same = vec![entry("fred", "1"), entry("Tim", "2"), entry("libero", "3")];
+        assert_eq!(accounts.reload(same), Changes::default());
+        assert_eq!(accounts.order(), [FRED, TIM, LIBERO]);
+    }
+
+    #[test]
+    fn a_reload_tells_what_it_changed() {
+        let mut accounts = three();
+        let changes =
+            accounts.reload(vec![entry("seas", "9"), entry("libero", "x"), entry("fred", "1")]);
+        let seas = UserId(3);
+        assert_eq!(
+            changes,
+            Changes { added: vec![seas], removed: vec![TIM], password_changed: vec![LIBERO] }
+        );
+        assert_eq!(accounts.order(), [seas, LIBERO, FRED]);
+        assert_eq!(accounts.find("tim"), None);
+        assert_eq!(accounts.name(TIM).as_str(), "Tim", "for the log");
+        assert_eq!(
+            [TIM, LIBERO, FRED, seas].map(|user| accounts.is_current(user)),
+            [false, true, true, true]
+        );
+        assert_eq!(*accounts.verifier(LIBERO), entry("libero", "x").1);
+    }
+
+    #[test]
+    fn who_comes_back_is_somebody_else() {
+        let mut accounts = three();
+        accounts.reload(vec![entry("fred", "1")]);
+        let changes = accounts.reload(vec![entry("fred", "1"), entry("tim", "2")]);
+        let other_tim = UserId(3);
+        assert_eq!(changes, Changes { added: vec![other_tim], ..Changes::default() });
+        assert_eq!(accounts.find("Tim"), Some(other_tim));
+        assert!(!accounts.is_current(TIM));
+        assert_eq!(accounts.reload(vec![entry("fred", "1")]).removed, [other_tim]);
+    }
+
+    #[test]
+    fn another_spelling_is_the_same_user() {
+        let mut accounts = three();
+        let changes =
+            accounts.reload(vec![entry("FRED", "1"), entry("Tim", "2"), entry("libero", "3")]);
+        assert_eq!(changes, Changes::default());
+        assert_eq!(accounts.find("fred"), Some(FRED));
+        assert_eq!(accounts.name(FRED).as_str(), "FRED");
+    }
+
+    #[test]
+    fn a_stranger_costs_what_most_users_cost() {
+        assert_eq!(Accounts::new(vec![]).commonest_rounds(), ROUNDS_DEFAULT);
+        let few = || vec![rounds_entry("a", "1", 3), rounds_entry("b", "1", 2)];
+        let mut accounts = Accounts::new(few());
+        assert_eq!(accounts.commonest_rounds(), 3, "the dearer one of a tie");
+        let mut more = few();
+        more.push(rounds_entry("c", "1", 2));
+        accounts.reload(more);
+        assert_eq!(accounts.commonest_rounds(), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "Fred comes twice")]
+    fn a_name_comes_once() {
+        let _ = Accounts::new(vec![entry("fred", "1"), entry("Fred", "1")]);
+    }
+
+    /// `cargo test --release -- --ignored --nocapture cost_of_finding`
+    #[test]
+    #[ignore = "a measurement"]
+    fn cost_of_finding() {
+        let names: Vec<_> = (0..1000).map(|n| format!("User-{n:04}")).collect();
+        let accounts = Accounts::new(names.iter().map(|name| entry(name, "1")).collect());
+        let start = std::time::Instant::now();
+        let mut found = 0;
+        for _ in 0..10_000 {
+            for name in &names {
+                found += usize::from(accounts.find(std::hint::black_box(name)).is_some());
+            }
+        }
+        let each = start.elapsed().as_nanos() / 10_000_000;
+        println!("{each} ns each, {found} found");
+    }
+}

@@ -1,0 +1,621 @@
+//! What the server keeps instead of a password, and the work of comparing one with it. The work
+//! is a value that does a slice a turn, so nobody waits for somebody else's sign-in.
+//!
+//! A password is the bytes as they were typed: SASLprep (RFC 4013), which SCRAM asks for, is not
+//! applied. For ASCII passwords it changes nothing, so these verifiers are PostgreSQL's too.
+//!
+//! Knows no clock and no source of randomness: salts and secrets are arguments. Nothing in here
+//! prints a secret.
+
+use crate::limits::{PASSWORD_BYTES, ROUNDS_LEAST, ROUNDS_MOST, SALT_BYTES_LEAST, SALT_BYTES_MOST};
+use crate::proto::name::NameKey;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::block_api::compress256;
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::slice;
+use subtle::ConstantTimeEq as _;
+
+/// The scheme's name, which opens the text form.
+const SCHEME: &str = "SCRAM-SHA-256";
+/// Bytes of SHA-256's result.
+const HASH_BYTES: usize = 32;
+/// Bytes of a salt that we make ourselves, as many as PostgreSQL's.
+pub const NEW_SALT_BYTES: usize = 16;
+
+/// What proves a password without revealing it: RFC 5802's StoredKey and ServerKey, with the salt
+/// and the rounds that lead there. Its text form is PostgreSQL's, byte for byte:
+/// `SCRAM-SHA-256$<rounds>:<salt>$<StoredKey>:<ServerKey>`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verifier {
+    iterations: u32,
+    salt: Box<[u8]>,
+    stored_key: [u8; HASH_BYTES],
+    server_key: [u8; HASH_BYTES],
+}
+
+/// Why a text is no verifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifierFault {
+    /// It does not start with `SCRAM-SHA-256$`.
+    Scheme,
+    /// It does not have the four parts.
+    Shape,
+    /// The number of rounds is none, or beyond the bounds.
+    Rounds,
+    /// The salt is not base64 of 8 to 64 bytes.
+    Salt,
+    /// StoredKey is not base64 of 32 bytes.
+    StoredKey,
+    /// ServerKey is not base64 of 32 bytes.
+    ServerKey,
+}
+
+impl fmt::Display for VerifierFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheme => write!(f, "a verifier starts with {SCHEME}$"),
+            Self::Shape => {
+                write!(f, "a verifier is {SCHEME}$<rounds>:<salt>$<StoredKey>:<ServerKey>")
+            }
+            Self::Rounds => {
+                write!(f, "the rounds are a number from {ROUNDS_LEAST} to {ROUNDS_MOST}")
+            }
+            Self::Salt => {
+                write!(f, "the salt is base64 of {SALT_BYTES_LEAST} to {SALT_BYTES_MOST} bytes")
+            }
+            Self::StoredKey => write!(f, "StoredKey is base64 of {HASH_BYTES} bytes"),
+            Self::ServerKey => write!(f, "ServerKey is base64 of {HASH_BYTES} bytes"),
+        }
+    }
+}
+
+impl Verifier {
+    /// Reads the text form. It has one spelling only: what is read prints as the same bytes.
+    pub fn parse(text: &str) -> Result<Self, VerifierFault> {
+        let rest = text.strip_prefix(SCHEME).and_then(|rest| rest.strip_prefix('$'));
+        let (work, keys) =
+            rest.ok_or(VerifierFault::Scheme)?.split_once('$').ok_or(VerifierFault::Shape)?;
+        let (rounds, salt) = work.split_once(':').ok_or(VerifierFault::Shape)?;
+        let (stored_key, server_key) = keys.split_once(':').ok_or(VerifierFault::Shape)?;
+        let salt = STANDARD.decode(salt).map_err(|_| VerifierFault::Salt)?;
+        if !(SALT_BYTES_LEAST..=SALT_BYTES_MOST).contains(&salt.len()) {
+            return Err(VerifierFault::Salt);
+        }
+        Ok(Self {
+            iterations: parse_rounds(rounds).ok_or(VerifierFault::Rounds)?,
+            salt: salt.into(),
+            stored_key: parse_key(stored_key).ok_or(VerifierFault::StoredKey)?,
+            server_key: parse_key(server_key).ok_or(VerifierFault::ServerKey)?,
+        })
+    }
+
+    /// The verifier of a password. Does all the rounds at once, so it is for the command line and
+    /// for tests; only tests ask for fewer than [`ROUNDS_LEAST`], which [`Verifier::parse`] would
+    /// not read back.
+    ///
+    /// # Panics
+    /// If the salt or the rounds are out of bounds: the caller chose them.
+    #[must_use]
+    pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        assert!((SALT_BYTES_LEAST..=SALT_BYTES_MOST).contains(&salt.len()), "salt out of bounds");
+        assert!((1..=ROUNDS_MOST).contains(&iterations), "rounds out of bounds");
+        let mut stretch = Stretch::new(password, salt, iterations);
+        stretch.step(iterations);
+        let mut salted = stretch.result();
+        let verifier = Self {
+            iterations,
+            salt: salt.into(),
+            stored_key: stored_key(&salted),
+            server_key: hmac(&salted, &[b"Server Key"]),
+        };
+        wipe(&mut salted);
+        verifier
+    }
+
+    /// The verifier of somebody who does not exist: always the same for a name and a secret, as
+    /// much work as a real one, and no password matches it.
+    #[must_use]
+    pub fn decoy(key: &NameKey, secret: &[u8; 32], iterations: u32) -> Self {
+        // The labels end in NUL, which no name holds, so the three never meet.
+        let part = |label: &[u8]| hmac(secret, &[label, key.as_str().as_bytes()]);
+        Self {
+            iterations,
+            salt: part(b"salt\0")[..NEW_SALT_BYTES].into(),
+            stored_key: part(b"stored key\0"),
+            server_key: part(b"server key\0"),
+        }
+    }
+
+    /// The PBKDF2 rounds that one comparison costs.
+    #[must_use]
+    pub fn iterations(&self) -> u32 {
+        self.iterations
+    }
+
+    /// The salt, 8 to 64 bytes.
+    #[must_use]
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// RFC 5802's StoredKey: what a client's proof is checked with.
+    #[must_use]
+    pub fn stored_key(&self) -> &[u8; HASH_BYTES] {
+        &self.stored_key
+    }
+
+    /// RFC 5802's ServerKey: what the server proves itself with.
+    #[must_use]
+    pub fn server_key(&self) -> &[u8; HASH_BYTES] {
+        &self.server_key
+    }
+}
+
+impl fmt::Display for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{SCHEME}${}:{}${}:{}",
+            self.iterations,
+            STANDARD.encode(&self.salt),
+            STANDARD.encode(self.stored_key),
+            STANDARD.encode(self.server_key)
+        )
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("iterations", &self.iterations).finish_non_exhaustive()
+    }
+}
+
+fn parse_rounds(text: &str) -> Option<u32> {
+    // `parse` alone would take a sign and leading zeros, which would not print as they were read.
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    let rounds = if plain { text.parse().ok()? } else { return None };
+    (ROUNDS_LEAST..=ROUNDS_MOST).contains(&rounds).then_some(rounds)
+}
+
+fn parse_key(text: &str) -> Option<[u8; HASH_BYTES]> {
+    STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+/// The comparison of a password with a [`Verifier`], under way. It keeps no password, only the
+/// hash states made of it, and forgets these when it is dropped.
+pub struct Check {
+    stretch: Stretch,
+    stored_key: [u8; HASH_BYTES],
+}
+
+impl Check {
+    /// Begins the comparison; the first of the rounds is done here.
+    #[must_use]
+    pub fn new(password: &[u8], verifier: &Verifier) -> Self {
+        Self {
+            stretch: Stretch::new(password, &verifier.salt, verifier.iterations),
+            stored_key: verifier.stored_key,
+        }
+    }
+
+    /// Does at most `rounds` rounds. `None`: there is more to do. `Some`: whether the password
+    /// matches.
+    pub fn step(&mut self, rounds: u32) -> Option<bool> {
+        if !self.stretch.step(rounds) {
+            return None;
+        }
+        let mut salted = self.stretch.result();
+        let matches = stored_key(&salted).ct_eq(&self.stored_key).into();
+        wipe(&mut salted);
+        Some(matches)
+    }
+
+    /// Rounds still to do.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        self.stretch.left
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check").field("left", &self.stretch.left).finish_non_exhaustive()
+    }
+}
+
+/// Why a password may not be given to a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordFault {
+    /// It has no character at all.
+    Empty,
+    /// It is longer than [`PASSWORD_BYTES`].
+    TooLong,
+    /// It holds a control character, which nobody could type at a telnet prompt.
+    Control,
+}
+
+impl fmt::Display for PasswordFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a password has at least one character"),
+            Self::TooLong => write!(f, "a password has at most {PASSWORD_BYTES} bytes"),
+            Self::Control => f.write_str("a password has no control characters"),
+        }
+    }
+}
+
+/// Whether a new password may be `password`.
+pub fn acceptable(password: &str) -> Result<(), PasswordFault> {
+    if password.is_empty() {
+        Err(PasswordFault::Empty)
+    } else if password.len() > PASSWORD_BYTES {
+        Err(PasswordFault::TooLong)
+    } else if password.chars().any(char::is_control) {
+        Err(PasswordFault::Control)
+    } else {
+        Ok(())
+    }
+}
+
+/// Overwrites a secret that is not needed any more. Copies that the compiler made of it on the
+/// stack are beyond reach; this is for the buffers that would lie about for long.
+pub fn wipe(secret: &mut [u8]) {
+    secret.fill(0);
+    // Or the write would be left out, as nobody reads the zeros.
+    std::hint::black_box(secret);
+}
+
+/// PBKDF2-HMAC-SHA-256 with a result of one block, under way.
+///
+/// HMAC starts with a block made of the key on either side; both are compressed once, here, so
+/// that a round costs two compressions instead of four.
+struct Stretch {
+    /// The hash state behind the key's inner block.
+    inner: [u32; 8],
+    /// The hash state behind the key's outer block.
+    outer: [u32; 8],
+    /// The block that goes into each compression: 32 bytes of the round before and the padding,
+    /// which never changes.
+    block: [u8; BLOCK_BYTES],
+    /// The rounds so far, XORed.
+    sum: [u32; 8],
+    /// Rounds still to do.
+    left: u32,
+}
+
+/// Bytes of a block of SHA-256.
+const BLOCK_BYTES: usize = 64;
+/// SHA-256's initial state (FIPS 180-4, 5.3.3).
+const INITIAL: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
+/// What stands behind a hash in its block: the end mark and the length in bits of one block and
+/// one hash.
+const PADDING: [u8; BLOCK_BYTES - HASH_BYTES] = {
+    let mut padding = [0; BLOCK_BYTES - HASH_BYTES];
+    padding[0] = 0x80;
+    let bits = 8 * (BLOCK_BYTES + HASH_BYTES);
+    padding[30] = (bits >> 8) as u8;
+    padding[31] = (bits & 0xff) as u8;
+    padding
+};
+
+impl Stretch {
+    fn new(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        // The first round is the only one over a text of any length: the salt and the number of
+        // the block, which is 1.
+        let first = hmac(password, &[salt, &1_u32.to_be_bytes()]);
+        let mut key = [0; BLOCK_BYTES];
+        if password.len() > BLOCK_BYTES {
+            key[..HASH_BYTES].copy_from_slice(&Sha256::digest(password));
+        } else {
+            key[..password.len()].copy_from_slice(password);
+        }
+        let half = |pad: u8| {
+            let mut state = INITIAL;
+            let mut block = key.map(|byte| byte ^ pad);
+            compress256(&mut state, &[block]);
+            wipe(&mut block);
+            state
+        };
+        let (inner, outer) = (half(0x36), half(0x5c));
+        wipe(&mut key);
+        let mut block = [0; BLOCK_BYTES];
+        block[..HASH_BYTES].copy_from_slice(&first);
+        block[HASH_BYTES..].copy_from_slice(&PADDING);
+        let (words, _) = first.as_chunks();
+        let sum = std::array::from_fn(|i| u32::from_be_bytes(words[i]));
+        Self { inner, outer, block, sum, left: iterations.saturating_sub(1) }
+    }
+
+    /// Does at most `rounds` rounds; true when none is left.
+    fn step(&mut self, rounds: u32) -> bool {
+        let rounds = rounds.min(self.left);
+        for _ in 0..rounds {
+            let mut state = self.inner;
+            compress256(&mut state, slice::from_ref(&self.block));
+            put(&state, &mut self.block);
+            state = self.outer;
+            compress256(&mut state, slice::from_ref(&self.block));
+            put(&state, &mut self.block);
+            for (sum, word) in self.sum.iter_mut().zip(state) {
+                *sum ^= word;
+            }
+        }
+        self.left -= rounds;
+        self.left == 0
+    }
+
+    /// The stretched password, once no round is left.
+    fn result(&self) -> [u8; HASH_BYTES] {
+        let mut bytes = [0; HASH_BYTES];
+        put(&self.sum, &mut bytes);
+        bytes
+    }
+}
+
+impl Drop for Stretch {
+    fn drop(&mut self) {
+        wipe(&mut self.block);
+        for state in [&mut self.inner, &mut self.outer, &mut self.sum] {
+            state.fill(0);
+            std::hint::black_box(state);
+        }
+    }
+}
+
+/// Writes a hash state as bytes to the start of `to`.
+fn put(state: &[u32; 8], to: &mut [u8]) {
+    for (bytes, word) in to.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+}
+
+/// StoredKey, from the stretched password.
+fn stored_key(salted: &[u8; HASH_BYTES]) -> [u8; HASH_BYTES] {
+    Sha256::digest(hmac(salted, &[b"Client Key"])).into()
+}
+
+fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; HASH_BYTES] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The salt of RFC 7677's example.
+    const SALT: &str = "W22ZaJ0SNY7soEsUEjb6gQ==";
+    /// The same user and password as PostgreSQL's tools store them for that salt.
+    const PENCIL: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+        WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+    fn pencil() -> Verifier {
+        Verifier::derive(b"pencil", &STANDARD.decode(SALT).unwrap(), 4096)
+    }
+
+    fn check(password: &[u8], verifier: &Verifier, slice: u32) -> (bool, u32) {
+        let mut check = Check::new(password, verifier);
+        let mut steps = 1;
+        loop {
+            if let Some(matches) = check.step(slice) {
+                return (matches, steps);
+            }
+            steps += 1;
+        }
+    }
+
+    #[test]
+    fn the_example_of_rfc_7677_is_understood() {
+        let verifier = pencil();
+        let nonces = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+        let auth =
+            format!("n=user,r=rOprNGfwEbeRWgbNEkqO,r={nonces},s={SALT},i=4096,c=biws,r={nonces}");
+        let proof = STANDARD.decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=").unwrap();
+        let signature = hmac(verifier.stored_key(), &[auth.as_bytes()]);
+        let client_key: Vec<u8> = proof.iter().zip(signature).map(|(a, b)| a ^ b).collect();
+        assert_eq!(Sha256::digest(client_key)[..], verifier.stored_key()[..]);
+        let answer = hmac(verifier.server_key(), &[auth.as_bytes()]);
+        assert_eq!(STANDARD.encode(answer), "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    }
+
+    #[test]
+    fn the_text_is_postgresqls() {
+        assert_eq!(pencil().to_string(), PENCIL);
+        let read = Verifier::parse(PENCIL).unwrap();
+        assert_eq!(read, pencil());
+        assert_eq!(check(b"pencil", &read, 2048), (true, 2));
+        assert_eq!(check(b"Pencil", &read, 2048), (false, 2));
+    }
+
+    #[test]
+    fn slices_of_any_size_agree_with_the_pbkdf2_crate() {
+        let salt = [7; 16];
+        let long = [b'x'; 200];
+        for password in [&b"secret"[..], b"", &long[..64], &long[..65], &long] {
+            for rounds in [1, 2, 3, 100, 1000] {
+                let mut expected = [0; 32];
+                pbkdf2::pbkdf2_hmac::<Sha256>(password, &salt, rounds, &mut expected);
+                for slice in [1, 2, 7, 999, u32::MAX] {
+                    let mut stretch = Stretch::new(password, &salt, rounds);
+                    while !stretch.step(slice) {}
+                    assert_eq!(stretch.result(), expected, "{rounds} in slices of {slice}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_does_no_more_than_it_was_asked_for() {
+        let verifier = Verifier::derive(b"a", &[1; 8], 10);
+        let mut check = Check::new(b"a", &verifier);
+        assert_eq!((check.step(4), check.left()), (None, 5));
+        assert_eq!((check.step(4), check.left()), (None, 1));
+        assert_eq!((check.step(4), check.left()), (Some(true), 0));
+        assert_eq!(check.step(4), Some(true), "asked again, it says the same");
+    }
+
+    #[test]
+    fn what_is_no_verifier_says_why() {
+        let key = STANDARD.encode([1; 32]);
+        for (text, fault) in [
+            (String::new(), VerifierFault::Scheme),
+            ("secret".into(), VerifierFault::Scheme),
+            ("SCRAM-SHA-256".into(), VerifierFault::Scheme),
+            (PENCIL.to_lowercase(), VerifierFault::Scheme),
+            ("SCRAM-SHA-1$4096:AAAA$B:C".into(), VerifierFault::Scheme),
+            ("SCRAM-SHA-256$4096".into(), VerifierFault::Shape),
+            ("SCRAM-SHA-256$4096$AAAA:AAAA".into(), VerifierFault::Shape),
+            (format!("SCRAM-SHA-256$4096:{SALT}${key}"), VerifierFault::Shape),
+            (PENCIL.replace("4096", "4095"), VerifierFault::Rounds),
+            (PENCIL.replace("4096", "100000001"), VerifierFault::Rounds),
+            (PENCIL.replace("4096", "99999999999"), VerifierFault::Rounds),
+            (PENCIL.replace("4096", "+4096"), VerifierFault::Rounds),
+            (PENCIL.replace("4096", "04096"), VerifierFault::Rounds),
+            (PENCIL.replace("4096", ""), VerifierFault::Rounds),
+            (PENCIL.replace(SALT, "AAAAAAAAAA=="), VerifierFault::Salt),
+            (PENCIL.replace(SALT, &STANDARD.encode([0; 65])), VerifierFault::Salt),
+            (PENCIL.replace(SALT, "!"), VerifierFault::Salt),
+            (PENCIL.replace("WG5d", ""), VerifierFault::StoredKey),
+            (format!("{PENCIL}:"), VerifierFault::ServerKey),
+            (format!("{PENCIL} "), VerifierFault::ServerKey),
+            (PENCIL.replace("wfPL", ""), VerifierFault::ServerKey),
+        ] {
+            assert_eq!(Verifier::parse(&text), Err(fault), "{text}");
+        }
+        for bytes in [8, 64] {
+            assert!(
+                Verifier::parse(&PENCIL.replace(SALT, &STANDARD.encode(vec![0; bytes]))).is_ok()
+            );
+        }
+        assert!(Verifier::parse(&PENCIL.replace("4096", "100000000")).is_ok());
+    }
+
+    #[test]
+    fn a_decoy_is_steady_and_matches_nothing() {
+        let (fred, tim) = (NameKey::of("fred").unwrap(), NameKey::of("tim").unwrap());
+        let decoy = Verifier::decoy(&fred, &[1; 32], 4096);
+        assert_eq!(decoy, Verifier::decoy(&NameKey::of("Fred").unwrap(), &[1; 32], 4096));
+        assert_eq!(decoy.salt().len(), NEW_SALT_BYTES);
+        for other in [Verifier::decoy(&tim, &[1; 32], 4096), Verifier::decoy(&fred, &[2; 32], 4096)]
+        {
+            assert_ne!(decoy.salt(), other.salt());
+            assert_ne!(decoy.stored_key(), other.stored_key());
+            assert_ne!(decoy.server_key(), other.server_key());
+        }
+        assert_ne!(decoy.stored_key(), decoy.server_key());
+        assert_eq!(
+            Verifier::parse(&decoy.to_string()),
+            Ok(decoy.clone()),
+            "it looks like any other"
+        );
+        assert_eq!(check(b"fred1", &decoy, 1000), (false, 5), "the same steps as a real one");
+        assert_eq!(check(b"pencil", &pencil(), 1000), (true, 5));
+    }
+
+    #[test]
+    fn nothing_prints_a_secret() {
+        let verifier = pencil();
+        assert_eq!(format!("{verifier:?}"), "Verifier { iterations: 4096, .. }");
+        let check = Check::new(b"pencil", &verifier);
+        assert_eq!(format!("{check:?}"), "Check { left: 4095, .. }");
+    }
+
+    #[test]
+    fn a_new_password_can_be_typed() {
+        for (password, verdict) in [
+            ("", Err(PasswordFault::Empty)),
+            ("tab\there", Err(PasswordFault::Control)),
+            ("c1\u{85}", Err(PasswordFault::Control)),
+            ("x", Ok(())),
+            ("with blanks", Ok(())),
+            ("käse", Ok(())),
+            (&"x".repeat(256), Ok(())),
+            (&"x".repeat(257), Err(PasswordFault::TooLong)),
+        ] {
+            assert_eq!(acceptable(password), verdict, "{password:?}");
+        }
+    }
+
+    /// `cargo test --release -- --ignored --nocapture cost_of_a_round`
+    #[test]
+    #[ignore = "a measurement"]
+    fn cost_of_a_round() {
+        let rounds = 6_000_000;
+        let mut stretch = Stretch::new(b"pencil", &[1; 16], rounds);
+        let start = std::time::Instant::now();
+        stretch.step(rounds);
+        let each = start.elapsed().as_nanos() as f64 / f64::from(rounds);
+        println!("{each:.1} ns a round, {:?}", stretch.result()[0]);
+        let mac = Hmac::<Sha256>::new_from_slice(b"pencil").unwrap();
+        let mut last = hmac(b"pencil", &[&[1; 16], &1_u32.to_be_bytes()]);
+        let start = std::time::Instant::now();
+        for _ in 1..rounds {
+            let mut mac = mac.clone();
+            mac.update(&last);
+            last = mac.finalize().into_bytes().into();
+        }
+        let each = start.elapsed().as_nanos() as f64 / f64::from(rounds);
+        println!("{each:.1} ns a round by cloning, {:?}", last[0]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_verifier_or_a_fault(text in "\\PC*|SCRAM-SHA-256\\$[0-9:$=A-Za-z+/]*") {
+            if let Ok(verifier) = Verifier::parse(&text) {
+                prop_assert_eq!(verifier.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn a_damaged_verifier_never_panics(at in 0..PENCIL.len(), byte in 0_u8..128) {
+            let mut bytes = PENCIL.as_bytes().to_vec();
+            bytes[at] = byte;
+            let text = String::from_utf8(bytes).unwrap();
+            if let Ok(verifier) = Verifier::parse(&text) {
+                prop_assert_eq!(verifier.to_string(), text);
+            }
+            prop_assert!(Verifier::parse(&PENCIL[..at]).is_err());
+        }
+
+        #[test]
+        fn verifiers_print_and_read_back(
+            password: Vec<u8>,
+            salt in proptest::collection::vec(any::<u8>(), 8..=64),
+            rounds in 4096_u32..4200,
+        ) {
+            let verifier = Verifier::derive(&password, &salt, rounds);
+            prop_assert_eq!(Verifier::parse(&verifier.to_string()), Ok(verifier));
+        }
+
+        #[test]
+        fn only_the_right_password_matches(
+            password in proptest::collection::vec(any::<u8>(), 0..140),
+            other in proptest::collection::vec(any::<u8>(), 0..140),
+            rounds in 1_u32..40,
+            slice in 1_u32..50,
+        ) {
+            let verifier = Verifier::derive(&password, b"salt salt", rounds);
+            prop_assert!(check(&password, &verifier, slice).0);
+            // HMAC pads a short key with zeros, so a password that ends in NUL has twins. Nobody
+            // can type one.
+            if !password.contains(&0) && !other.contains(&0) {
+                prop_assert_eq!(check(&other, &verifier, slice).0, other == password);
+            }
+        }
+    }
+}
