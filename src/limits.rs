@@ -21,6 +21,8 @@ pub const PASSWORD_BYTES: usize = 256;
 pub const AWAY_BYTES: usize = 400;
 /// How much of a word that is not understood is repeated in the answer, in characters.
 pub const ECHO_CHARS: usize = 40;
+/// Users of the password file that a hint looks at.
+pub const HINT_NAMES: usize = 1000;
 
 /// Fewest PBKDF2 rounds a password line may name.
 pub const ROUNDS_LEAST: u32 = 4096;

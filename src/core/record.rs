@@ -149,6 +149,20 @@ pub enum Record<'a> {
 }
 
 impl Record<'_> {
+    /// The time it tells, if it tells one: milliseconds since 1970 UTC.
+    #[must_use]
+    pub fn unix_ms(&self) -> Option<u64> {
+        match *self {
+            Self::Letter(Letter { unix_ms, .. })
+            | Self::Started { unix_ms, .. }
+            | Self::SignedIn { unix_ms, .. }
+            | Self::SignedOff { unix_ms, .. }
+            | Self::Alive { unix_ms }
+            | Self::Stopped { unix_ms } => Some(unix_ms),
+            Self::Offered { .. } | Self::Settled { .. } | Self::Held { .. } => None,
+        }
+    }
+
     /// Whether a promise stands on this record, so that the turn that appends it must sync. The
     /// others only spare somebody a repeat or an inaccuracy.
     #[must_use]

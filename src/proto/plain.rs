@@ -116,6 +116,9 @@ impl Display for Words<'_> {
                     "{user} is signed in elsewhere; please wait while MMS looks whether that session is still alive"
                 )
             }
+            Reply::LetterDamaged(from) => {
+                write!(f, "a message from {from} was damaged on the disk and cannot be shown")
+            }
             _ => unreachable!("rendered by its own function"),
         }
     }

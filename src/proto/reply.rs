@@ -75,6 +75,8 @@ pub enum Reply {
     },
     /// The first session does not answer yet; wait.
     Probing(UserName),
+    /// A letter from this user is damaged on the disk and cannot be shown.
+    LetterDamaged(UserName),
     /// No.
     Refused(Refusal),
     /// The last thing said before the connection is closed.

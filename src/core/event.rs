@@ -1,0 +1,206 @@
+//! The border between the rules and the world: what happened, and what is to be done about it.
+
+use super::password::Verifier;
+use super::record::Location;
+use crate::proto::command::Verb;
+use crate::proto::name::UserName;
+use crate::proto::reply::{Farewell, Reply};
+use std::net::IpAddr;
+
+/// A connection's number. Free for reuse once `Closed` was handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Conn(pub u32);
+
+/// Whether a peer's network is exempt from caps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is in a trusted network.
+    Trusted,
+    /// It is anyone.
+    Stranger,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A peer connected.
+    Opened {
+        /// Its number from now on.
+        conn: Conn,
+        /// Where it comes from.
+        address: IpAddr,
+        /// Whether caps hold for it.
+        trust: Trust,
+    },
+    /// A line arrived, without its end.
+    Line {
+        /// From whom.
+        conn: Conn,
+        /// The bytes.
+        line: &'a [u8],
+    },
+    /// A line over [`super::hub::Hub::line_limit`] arrived and was dropped.
+    LineTooLong {
+        /// From whom.
+        conn: Conn,
+    },
+    /// The peer closed its side in order; all its lines were handled before.
+    Ended {
+        /// Who.
+        conn: Conn,
+    },
+    /// The connection is gone.
+    Closed {
+        /// Which.
+        conn: Conn,
+        /// In what state.
+        end: End,
+    },
+    /// The peer's kernel has acknowledged what was said to the connection so far.
+    Acknowledged {
+        /// Which.
+        conn: Conn,
+        /// The count of things said, by [`Action::Say`] and [`Action::Show`], that have arrived.
+        through: u32,
+    },
+    /// What was said to a watched connection has been written.
+    Drained {
+        /// Which.
+        conn: Conn,
+    },
+    /// The password file was read again.
+    Reloaded {
+        /// Its users.
+        entries: Vec<(UserName, Verifier)>,
+    },
+    /// The server is to stop.
+    Stopping,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All that was said was acknowledged and no reset came: the peer closed in order.
+    Orderly,
+    /// Anything else: a reset, a timeout, an error.
+    Broken,
+    /// It took no output for too long.
+    Stalled,
+}
+
+/// What is to be done. Nothing of it is done before the records of the same turn are durable.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Say this.
+    Say {
+        /// To whom.
+        conn: Conn,
+        /// What.
+        reply: Reply,
+    },
+    /// Show a letter.
+    Show {
+        /// To whom.
+        conn: Conn,
+        /// Its sender.
+        from: UserName,
+        /// Where its body stands.
+        at: Location,
+        /// It was shown before.
+        again: bool,
+        /// It waited for the sign-in.
+        waited: bool,
+    },
+    /// Report `Drained` when all of it is written.
+    Watch {
+        /// Whose.
+        conn: Conn,
+    },
+    /// Look now what the connection's kernel has acknowledged, and report it.
+    Look {
+        /// Whose.
+        conn: Conn,
+    },
+    /// Hand over the connection's lines again.
+    Resume {
+        /// Whose.
+        conn: Conn,
+    },
+    /// Write what is left, then close.
+    Close {
+        /// Which.
+        conn: Conn,
+        /// Whether to keep the write side open a moment longer, to see if a reset comes: letters
+        /// were shown and nothing proves yet that they were read.
+        witness: bool,
+    },
+    /// For the log.
+    Note(Note),
+}
+
+/// What the log is told. Never a password, never a message's text.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A sign-in attempt was answered without a session.
+    SignInFailed {
+        /// The user, if there is one by that name.
+        user: Option<UserName>,
+        /// From where.
+        address: IpAddr,
+        /// In fixed words.
+        why: &'static str,
+    },
+    /// A session began.
+    SignedIn {
+        /// Whose.
+        user: UserName,
+        /// From where.
+        address: IpAddr,
+    },
+    /// A session ended.
+    SignedOff {
+        /// Whose.
+        user: UserName,
+        /// From where.
+        address: IpAddr,
+        /// Why.
+        why: Farewell,
+    },
+    /// A connection without a session was closed for a reason of ours.
+    Dismissed {
+        /// From where.
+        address: IpAddr,
+        /// Why.
+        why: Farewell,
+    },
+    /// A command was given.
+    Command {
+        /// By whom, if signed in.
+        user: Option<UserName>,
+        /// Which; none if it is unknown (it may be a mistyped password).
+        verb: Option<Verb>,
+    },
+    /// A limit bit.
+    Limited {
+        /// By whom, if signed in.
+        user: Option<UserName>,
+        /// In fixed words.
+        what: &'static str,
+    },
+    /// The letters of a removed user are held.
+    Held {
+        /// The user.
+        user: UserName,
+        /// How many.
+        letters: usize,
+    },
+}
+
+/// Whether the connection's next line may be handed over in this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Go,
+    /// Keep its lines until [`Action::Resume`].
+    Hold,
+}

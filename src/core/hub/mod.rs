@@ -1,0 +1,583 @@
+//! The hub: all rules, one entry. An [`Event`] and the time go in, [`Action`]s and journal records
+//! come out. It knows no socket, no file and no clock, and it never waits.
+
+mod restore;
+mod send;
+mod signin;
+mod who;
+
+use super::accounts::{Accounts, UserId};
+use super::deadlines::Deadlines;
+use super::event::{Action, Conn, End, Event, Flow, Note};
+use super::hints;
+use super::lockout::Lockout;
+use super::mailbox::Mailbox;
+use super::password::Verifier;
+use super::record::{Journal, LetterId, Record};
+use super::session::{Credit, Session, Stage};
+use crate::limits::{
+    ALIVE_MS, BYTES_BEFORE_SIGNIN, ECHO_CHARS, LINE_BYTES, LINE_BYTES_BEFORE_SIGNIN,
+    PASSWORD_BYTES, SIGNIN_MS,
+};
+use crate::proto::command::{self, Command, CommandFault, Verb};
+use crate::proto::name::{NameKey, UserName};
+use crate::proto::reply::{Farewell, Refusal, Reply};
+use crate::time::{Millis, Now};
+use signin::Checks;
+use std::collections::HashMap;
+
+/// Whether one may write to oneself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelfSend {
+    /// Yes.
+    Allowed,
+    /// No: `--no-self-send`.
+    Refused,
+}
+
+/// What happens when a user who is online signs in once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicate {
+    /// The first session stays if it is alive.
+    Refuse,
+    /// The newer one wins.
+    Replace,
+}
+
+/// What an operator may choose.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Sign off after so many seconds without a command; zero is never.
+    pub idle_timeout_s: u64,
+    /// How long a lockout lasts, in seconds.
+    pub block_time_s: u64,
+    /// Failed sign-ins in a row that lead to it; zero is never.
+    pub max_failures: u32,
+    /// Messages to oneself.
+    pub self_send: SelfSend,
+    /// A second session of the same user.
+    pub duplicate: Duplicate,
+    /// Letters that may wait for a user.
+    pub mailbox_letters: usize,
+    /// Bytes of text that may wait for a user.
+    pub mailbox_bytes: u64,
+}
+
+/// What the rules may touch while they handle one event.
+pub struct Turn<'a> {
+    /// The time, the same for the whole turn.
+    pub now: Now,
+    /// The journal.
+    pub journal: &'a mut dyn Journal,
+    /// What is to be done once the journal is durable.
+    pub out: &'a mut Vec<Action>,
+}
+
+/// What is known of a user besides the password.
+#[derive(Debug, Default)]
+struct User {
+    mailbox: Mailbox,
+    online: Option<Conn>,
+    /// When the last session ended, unix milliseconds.
+    last_off_ms: Option<u64>,
+}
+
+/// All users, sessions and mailboxes of one server.
+pub struct Hub {
+    rules: Rules,
+    accounts: Accounts,
+    /// By [`UserId`].
+    users: Vec<User>,
+    /// By [`Conn`].
+    sessions: Vec<Option<Session>>,
+    /// Who is online, in no order.
+    online: Vec<UserId>,
+    /// Connections that wait for the look at a first session.
+    probing: Vec<Conn>,
+    checks: Checks,
+    lockout: Lockout,
+    deadlines: Deadlines,
+    last_id: LetterId,
+    alive_at: Option<Millis>,
+    /// The letters of names that were removed, and the last number held for each.
+    held: HashMap<NameKey, restore::Held>,
+    restoring: Option<Box<restore::Restoring>>,
+    /// What the salts of unknown users are made from.
+    secret: [u8; 32],
+    /// Recipients of the letter under way, kept for its memory.
+    recipients: String,
+}
+
+impl Hub {
+    /// A hub with the users of the password file, before [`Hub::restore`] is told what the journal
+    /// holds.
+    #[must_use]
+    pub fn new(rules: Rules, entries: Vec<(UserName, Verifier)>) -> Self {
+        let accounts = Accounts::new(entries);
+        let mut users = Vec::new();
+        users.resize_with(accounts.len(), User::default);
+        Self {
+            lockout: Lockout::new(rules.max_failures, rules.block_time_s.saturating_mul(1000)),
+            rules,
+            accounts,
+            users,
+            sessions: Vec::new(),
+            online: Vec::new(),
+            probing: Vec::new(),
+            checks: Checks::default(),
+            deadlines: Deadlines::default(),
+            last_id: LetterId::default(),
+            alive_at: None,
+            held: HashMap::new(),
+            restoring: None,
+            secret: [0; 32],
+            recipients: String::new(),
+        }
+    }
+
+    /// What the salts of unknown users are made from: the same over all runs, known to nobody.
+    pub fn set_secret(&mut self, secret: [u8; 32]) {
+        self.secret = secret;
+    }
+
+    /// Longest line to be handed over from `conn`, in bytes.
+    #[must_use]
+    pub fn line_limit(&self, conn: Conn) -> usize {
+        match self.session(conn).and_then(Session::user) {
+            Some(_) => LINE_BYTES,
+            None => LINE_BYTES_BEFORE_SIGNIN,
+        }
+    }
+
+    /// When [`Hub::tick`] is wanted next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        if self.checks.is_busy() {
+            return Some(Millis(0));
+        }
+        [self.deadlines.nearest(), self.alive_at].into_iter().flatten().min()
+    }
+
+    /// Handles what happened.
+    pub fn handle(&mut self, event: Event<'_>, turn: &mut Turn<'_>) -> Flow {
+        match event {
+            Event::Line { conn, line } => return self.line(conn, line, turn),
+            Event::Acknowledged { conn, through } => self.acknowledged(conn, through, turn),
+            Event::Drained { conn } => self.drained(conn, turn),
+            Event::LineTooLong { conn } => return self.line_too_long(conn, turn),
+            Event::Opened { conn, address, trust } => {
+                let index = conn.0 as usize;
+                if self.sessions.len() <= index {
+                    self.sessions.resize_with(index + 1, || None);
+                }
+                debug_assert!(self.sessions[index].is_none(), "a connection's number was free");
+                self.sessions[index] = Some(Session::new(address, trust, turn.now.mono));
+                self.say(conn, Reply::Greeting, turn);
+                self.arm(conn);
+            }
+            Event::Ended { conn } => self.ended(conn, turn),
+            Event::Closed { conn, end } => self.closed(conn, end, turn),
+            Event::Reloaded { entries } => self.reload(entries, turn),
+            Event::Stopping => {
+                for index in 0..self.sessions.len() {
+                    let conn = Conn(u32::try_from(index).expect("connections are counted in u32"));
+                    self.close(conn, Farewell::ShuttingDown, turn);
+                }
+            }
+        }
+        Flow::Go
+    }
+
+    /// Does what has become due, and a slice of the password checks.
+    pub fn tick(&mut self, turn: &mut Turn<'_>) {
+        while let Some(conn) = self.deadlines.due(turn.now.mono) {
+            if let Some(session) = self.session_mut(conn) {
+                session.armed.fired();
+            }
+            self.due(conn, turn);
+            self.arm(conn);
+        }
+        if self.alive_at.is_some_and(|at| at <= turn.now.mono) {
+            turn.journal.append(&Record::Alive { unix_ms: turn.now.unix_ms });
+            self.alive_at = Some(turn.now.mono.plus(ALIVE_MS));
+        }
+        self.check_slice(turn);
+    }
+
+    fn session(&self, conn: Conn) -> Option<&Session> {
+        self.sessions.get(conn.0 as usize)?.as_ref()
+    }
+
+    fn session_mut(&mut self, conn: Conn) -> Option<&mut Session> {
+        self.sessions.get_mut(conn.0 as usize)?.as_mut()
+    }
+
+    fn user(&self, user: UserId) -> &User {
+        &self.users[user.0 as usize]
+    }
+
+    fn user_mut(&mut self, user: UserId) -> &mut User {
+        &mut self.users[user.0 as usize]
+    }
+
+    fn say(&mut self, conn: Conn, reply: Reply, turn: &mut Turn<'_>) {
+        let Some(session) = self.session_mut(conn) else { return };
+        session.said = session.said.wrapping_add(1);
+        turn.out.push(Action::Say { conn, reply });
+    }
+
+    fn refuse(&mut self, conn: Conn, refusal: Refusal, turn: &mut Turn<'_>) {
+        self.say(conn, Reply::Refused(refusal), turn);
+    }
+
+    fn note_command(&self, user: Option<UserId>, verb: Option<Verb>, turn: &mut Turn<'_>) {
+        let user = user.map(|user| self.accounts.name(user).clone());
+        turn.out.push(Action::Note(Note::Command { user, verb }));
+    }
+
+    // ---- deadlines -------------------------------------------------------------------------
+
+    /// When the session must be looked at next.
+    fn session_deadline(&self, session: &Session) -> Option<Millis> {
+        match &session.stage {
+            Stage::Open | Stage::Password { .. } => Some(session.since.plus(SIGNIN_MS)),
+            Stage::Probing(probe) => probe.next_look(),
+            Stage::Online(_) if self.rules.idle_timeout_s > 0 && session.away.is_none() => {
+                Some(session.heard.plus(self.rules.idle_timeout_s.saturating_mul(1000)))
+            }
+            Stage::Online(_) | Stage::Checking | Stage::Leaving(_) => None,
+        }
+    }
+
+    fn arm(&mut self, conn: Conn) {
+        let Some(when) = self.session(conn).and_then(|s| self.session_deadline(s)) else { return };
+        let Some(Some(session)) = self.sessions.get_mut(conn.0 as usize) else { return };
+        self.deadlines.arm(conn, &mut session.armed, when);
+    }
+
+    /// The session's deadline may have come.
+    fn due(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        let Some(session) = self.session(conn) else { return };
+        if !self.session_deadline(session).is_some_and(|when| when <= turn.now.mono) {
+            return;
+        }
+        match &session.stage {
+            Stage::Open | Stage::Password { .. } => {
+                self.close(conn, Farewell::SignInTooSlow { limit_s: SIGNIN_MS / 1000 }, turn);
+            }
+            Stage::Online(_) => {
+                let limit_s = self.rules.idle_timeout_s;
+                self.close(conn, Farewell::Idle { limit_s }, turn);
+            }
+            Stage::Probing(_) => self.look_again(conn, turn),
+            Stage::Checking | Stage::Leaving(_) => {}
+        }
+    }
+
+    // ---- lines -----------------------------------------------------------------------------
+
+    fn line(&mut self, conn: Conn, line: &[u8], turn: &mut Turn<'_>) -> Flow {
+        let Some(session) = self.session_mut(conn) else { return Flow::Go };
+        match session.stage {
+            Stage::Online(user) => {
+                // A line is a sign of life from behind what was acknowledged before it.
+                let name = self.accounts.name(user);
+                let mailbox = &mut self.users[user.0 as usize].mailbox;
+                mailbox.settle_acknowledged(name, turn.journal);
+                self.command_online(conn, user, line, turn);
+                Flow::Go
+            }
+            Stage::Open => {
+                session.bytes_before += line.len() + 2;
+                if session.bytes_before > BYTES_BEFORE_SIGNIN {
+                    self.close(conn, Farewell::TooMuchBeforeSignIn, turn);
+                    return Flow::Go;
+                }
+                self.command_before(conn, line, turn)
+            }
+            Stage::Password { .. } => {
+                session.bytes_before += line.len() + 2;
+                self.password_line(conn, line, turn)
+            }
+            Stage::Checking | Stage::Probing(_) => {
+                debug_assert!(false, "the connection's lines are held");
+                Flow::Hold
+            }
+            Stage::Leaving(_) => Flow::Go,
+        }
+    }
+
+    fn line_too_long(&mut self, conn: Conn, turn: &mut Turn<'_>) -> Flow {
+        let limit = self.line_limit(conn);
+        let now = turn.now.mono;
+        let Some(session) = self.session_mut(conn) else { return Flow::Go };
+        match session.stage {
+            Stage::Leaving(_) => return Flow::Go,
+            Stage::Password { .. } => {
+                session.stage = Stage::Open;
+                self.say(conn, Reply::PasswordRead, turn);
+                self.refuse(conn, Refusal::PasswordTooLong(PASSWORD_BYTES), turn);
+                return Flow::Go;
+            }
+            Stage::Open => session.bytes_before += limit,
+            _ => session.heard = now,
+        }
+        if session.user().is_none() && session.bytes_before > BYTES_BEFORE_SIGNIN {
+            self.close(conn, Farewell::TooMuchBeforeSignIn, turn);
+            return Flow::Go;
+        }
+        self.refuse(conn, Refusal::LineTooLong(limit), turn);
+        Flow::Go
+    }
+
+    fn command_before(&mut self, conn: Conn, line: &[u8], turn: &mut Turn<'_>) -> Flow {
+        let command = match command::parse(line) {
+            Ok(command) => command,
+            Err(CommandFault::Usage(verb, _)) if needs_user(verb) => {
+                self.note_command(None, Some(verb), turn);
+                self.refuse(conn, Refusal::MustSignIn, turn);
+                return Flow::Go;
+            }
+            Err(fault) => {
+                self.misunderstood(conn, None, fault, turn);
+                return Flow::Go;
+            }
+        };
+        self.note_command(None, Some(command.verb()), turn);
+        match command {
+            Command::SignIn { user, password } => return self.signin(conn, user, password, turn),
+            Command::Help(verb) => self.say(conn, Reply::Help(verb), turn),
+            Command::SignOut => self.close(conn, Farewell::SignedOut, turn),
+            _ => self.refuse(conn, Refusal::MustSignIn, turn),
+        }
+        Flow::Go
+    }
+
+    fn command_online(&mut self, conn: Conn, user: UserId, line: &[u8], turn: &mut Turn<'_>) {
+        let command = command::parse(line);
+        if matches!(command, Err(CommandFault::Blank)) {
+            return;
+        }
+        let away = self.heard(conn, turn.now.mono);
+        if away && !matches!(command, Ok(Command::Away(_))) {
+            self.say(conn, Reply::NoLongerAway, turn);
+        }
+        let command = match command {
+            Ok(command) => command,
+            Err(fault) => return self.misunderstood(conn, Some(user), fault, turn),
+        };
+        self.note_command(Some(user), Some(command.verb()), turn);
+        match command {
+            Command::Send { to, text } => self.send(conn, user, to, text, turn),
+            Command::Broadcast { text, list } => self.broadcast(conn, user, text, list, turn),
+            Command::WhoIsOn => self.who_is_on(conn, turn),
+            Command::WhoElse => self.who_else(conn, user, turn),
+            Command::WhoLast { window_ms } => self.who_last(conn, user, window_ms, turn),
+            Command::Away(text) => self.away(conn, text, turn),
+            Command::Help(verb) => self.say(conn, Reply::Help(verb), turn),
+            Command::SignOut => self.close(conn, Farewell::SignedOut, turn),
+            Command::SignIn { .. } => {
+                let user = self.accounts.name(user).clone();
+                self.refuse(conn, Refusal::SignedInAlready(user), turn);
+            }
+        }
+    }
+
+    /// Notes a command line; tells whether it ended an `away`.
+    fn heard(&mut self, conn: Conn, now: Millis) -> bool {
+        let Some(session) = self.session_mut(conn) else { return false };
+        session.heard = now;
+        let was_away = session.away.take().is_some();
+        if was_away {
+            // No deadline was armed while away.
+            self.arm(conn);
+        }
+        was_away
+    }
+
+    fn misunderstood(
+        &mut self,
+        conn: Conn,
+        user: Option<UserId>,
+        fault: CommandFault<'_>,
+        turn: &mut Turn<'_>,
+    ) {
+        let verb = if let CommandFault::Usage(verb, _) = fault { Some(verb) } else { None };
+        let refusal = match fault {
+            CommandFault::Blank => return,
+            CommandFault::Text(fault) => Refusal::Text(fault),
+            CommandFault::Usage(verb, problem) => Refusal::Usage(verb, problem),
+            CommandFault::Coded => Refusal::CodedNotYet,
+            CommandFault::Unknown(word) | CommandFault::NoSuchTopic(word) => {
+                Refusal::Unknown { word: echoed(word), hint: hints::command(word) }
+            }
+        };
+        self.note_command(user, verb, turn);
+        self.refuse(conn, refusal, turn);
+    }
+
+    // ---- what the connection tells ------------------------------------------------------------
+
+    fn acknowledged(&mut self, conn: Conn, through: u32, turn: &mut Turn<'_>) {
+        let Some(user) = self.session(conn).and_then(Session::user) else { return };
+        let name = self.accounts.name(user);
+        let mailbox = &mut self.users[user.0 as usize].mailbox;
+        if mailbox.acknowledge(through) {
+            mailbox.settle_window(name, turn.journal);
+        }
+        self.first_session_lives(conn, through, turn);
+    }
+
+    fn drained(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        let Some(session) = self.session_mut(conn) else { return };
+        session.credit = Credit::FULL;
+        if let Some(user) = session.user() {
+            self.show_waiting(conn, user, turn);
+        }
+    }
+
+    // ---- the end of a session -----------------------------------------------------------------
+
+    fn ended(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        if let Some(user) = self.session(conn).and_then(Session::user) {
+            // Who closes in order after our bytes were acknowledged has read them.
+            let name = self.accounts.name(user);
+            self.users[user.0 as usize].mailbox.settle_acknowledged(name, turn.journal);
+        }
+        self.close(conn, Farewell::PeerClosed, turn);
+    }
+
+    /// Says goodbye and asks for the connection to be closed. Does nothing twice.
+    fn close(&mut self, conn: Conn, why: Farewell, turn: &mut Turn<'_>) {
+        let Some(session) = self.session(conn) else { return };
+        if matches!(session.stage, Stage::Leaving(_)) {
+            return;
+        }
+        let (address, user) = (session.address, session.user());
+        if matches!(session.stage, Stage::Password { .. }) {
+            // Nobody is left with a terminal that hides what is typed.
+            self.say(conn, Reply::PasswordRead, turn);
+        }
+        self.withdraw(conn);
+        let mut unread = None;
+        if let Some(user) = user {
+            unread = self.user(user).mailbox.last_shown().map(|last| (user, last));
+            if why == Farewell::SignedOut {
+                self.say(conn, Reply::SignedOff(self.accounts.name(user).clone()), turn);
+            }
+        }
+        self.say(conn, Reply::Farewell(why.clone()), turn);
+        let witness = unread.is_some() && matches!(why, Farewell::SignedOut | Farewell::PeerClosed);
+        turn.out.push(Action::Close { conn, witness });
+        if let Some(Some(session)) = self.sessions.get_mut(conn.0 as usize) {
+            session.stage = Stage::Leaving(unread);
+            self.deadlines.disarm(conn, &mut session.armed);
+        }
+        match user {
+            Some(user) => self.sign_off(conn, user, address, why, turn),
+            None => note_dismissed(address, why, turn),
+        }
+    }
+
+    /// Takes a connection out of whatever it waits for.
+    fn withdraw(&mut self, conn: Conn) {
+        match self.session(conn).map(|session| &session.stage) {
+            Some(Stage::Checking) => self.checks.forget(conn),
+            Some(Stage::Probing(_)) => self.probing.retain(|&other| other != conn),
+            _ => {}
+        }
+    }
+
+    /// The user's session is over; the connection's stage says so already.
+    fn sign_off(
+        &mut self,
+        conn: Conn,
+        user: UserId,
+        address: std::net::IpAddr,
+        why: Farewell,
+        turn: &mut Turn<'_>,
+    ) {
+        let name = self.accounts.name(user).clone();
+        let unix_ms = turn.now.unix_ms;
+        turn.journal.append(&Record::SignedOff { user: name.as_str(), unix_ms });
+        let state = self.user_mut(user);
+        state.online = None;
+        state.last_off_ms = Some(unix_ms);
+        state.mailbox.end_session();
+        self.online.retain(|&other| other != user);
+        if self.online.is_empty() {
+            self.alive_at = None;
+        }
+        turn.out.push(Action::Note(Note::SignedOff { user: name, address, why }));
+        self.first_session_gone(conn, turn);
+    }
+
+    fn closed(&mut self, conn: Conn, end: End, turn: &mut Turn<'_>) {
+        let Some(session) = self.session(conn) else { return };
+        let (address, why) = match end {
+            End::Stalled => (session.address, Farewell::Stalled),
+            End::Orderly | End::Broken => (session.address, Farewell::Broken),
+        };
+        match session.stage {
+            Stage::Leaving(Some((user, through))) if end == End::Orderly => {
+                let name = self.accounts.name(user);
+                let mailbox = &mut self.users[user.0 as usize].mailbox;
+                mailbox.settle_through(through, name, turn.journal);
+            }
+            Stage::Online(user) => {
+                if let Some(session) = self.session_mut(conn) {
+                    session.stage = Stage::Leaving(None);
+                }
+                self.sign_off(conn, user, address, why, turn);
+            }
+            _ => self.withdraw(conn),
+        }
+        if let Some(mut session) = self.sessions.get_mut(conn.0 as usize).and_then(Option::take) {
+            self.deadlines.disarm(conn, &mut session.armed);
+        }
+    }
+
+    // ---- the password file was read again -----------------------------------------------------
+
+    fn reload(&mut self, entries: Vec<(UserName, Verifier)>, turn: &mut Turn<'_>) {
+        let changes = self.accounts.reload(entries);
+        let highest = changes.added.iter().map(|user| user.0 as usize + 1).max();
+        if let Some(count) = highest.filter(|&count| count > self.users.len()) {
+            self.users.resize_with(count, User::default);
+        }
+        let sign_off = [
+            (&changes.removed, Farewell::Removed),
+            (&changes.password_changed, Farewell::PasswordChanged),
+        ];
+        for (users, why) in sign_off {
+            for &user in users {
+                if let Some(conn) = self.user(user).online {
+                    self.close(conn, why.clone(), turn);
+                }
+            }
+        }
+        for user in changes.removed {
+            let name = self.accounts.name(user).clone();
+            let mailbox = std::mem::take(&mut self.user_mut(user).mailbox);
+            self.hold(name, mailbox, turn);
+        }
+    }
+}
+
+fn note_dismissed(address: std::net::IpAddr, why: Farewell, turn: &mut Turn<'_>) {
+    if !matches!(why, Farewell::PeerClosed | Farewell::SignedOut | Farewell::ShuttingDown) {
+        turn.out.push(Action::Note(Note::Dismissed { address, why }));
+    }
+}
+
+/// A word as it is repeated in an answer: not longer than a screen can bear.
+fn echoed(word: &str) -> Box<str> {
+    match word.char_indices().nth(ECHO_CHARS) {
+        Some((cut, _)) => format!("{}...", &word[..cut]).into(),
+        None => word.into(),
+    }
+}
+
+fn needs_user(verb: Verb) -> bool {
+    !matches!(verb, Verb::Help | Verb::SignIn | Verb::SignOut)
+}

@@ -1,0 +1,209 @@
+//! Coming back: what the journal holds becomes mailboxes again, and the letters of names that
+//! were removed are held for the operator, never given to a later holder of the name.
+
+use super::{Hub, Turn};
+use crate::core::accounts::UserId;
+use crate::core::event::{Action, Note};
+use crate::core::mailbox::{Mailbox, Waiting};
+use crate::core::record::{Journal, Letter, LetterId, Location, Record, recipients};
+use crate::limits::WHOLAST_MINUTES;
+use crate::proto::name::{NameKey, UserName};
+use std::collections::{HashMap, HashSet};
+
+/// The letters of a name that was removed.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    mailbox: Mailbox,
+    /// No letter up to this one belongs to whoever has the name now.
+    through: LetterId,
+}
+
+/// What is known only while the journal is replayed.
+#[derive(Default)]
+pub(super) struct Restoring {
+    /// Mailboxes of names that are not in the password file.
+    orphans: HashMap<NameKey, (UserName, Mailbox)>,
+    /// Senders that are not in the password file.
+    strangers: HashMap<Box<str>, UserName>,
+    /// Who was online as far as the journal tells.
+    present: HashSet<UserId>,
+    /// The latest time that the journal tells, unix milliseconds.
+    last_ms: u64,
+}
+
+impl Hub {
+    /// Takes in one record of the journal, in its order. A letter met twice has moved: where it
+    /// stands last counts. Calls `release` for each recipient who needs a letter no longer.
+    pub fn restore(
+        &mut self,
+        record: &Record<'_>,
+        at: Location,
+        release: &mut dyn FnMut(Location),
+    ) {
+        let mut restoring = self.restoring.take().unwrap_or_default();
+        match *record {
+            Record::Letter(letter) => self.restore_letter(&letter, at, &mut restoring, release),
+            Record::Offered { user, through } => {
+                if let Some(mailbox) = self.mailbox_named(user, &mut restoring) {
+                    mailbox.offered_through(through);
+                }
+            }
+            Record::Settled { user, through } => {
+                if let Some(mailbox) = self.mailbox_named(user, &mut restoring) {
+                    mailbox.take_through(through).for_each(|letter| release(letter.at));
+                }
+            }
+            Record::Held { user, through } => self.restore_held(user, through, &mut restoring),
+            Record::SignedIn { user, .. } => {
+                restoring.present.extend(self.accounts.find(user));
+            }
+            Record::SignedOff { user, unix_ms } => {
+                if let Some(user) = self.accounts.find(user) {
+                    restoring.present.remove(&user);
+                    self.user_mut(user).last_off_ms = Some(unix_ms);
+                }
+            }
+            // Who was there when a run ended without a word was there until the last word of it.
+            Record::Started { .. } => self.all_off(&mut restoring),
+            Record::Alive { .. } | Record::Stopped { .. } => {}
+        }
+        restoring.last_ms = restoring.last_ms.max(record.unix_ms().unwrap_or(0));
+        self.restoring = Some(restoring);
+    }
+
+    fn mailbox_named<'a>(
+        &'a mut self,
+        name: &str,
+        restoring: &'a mut Restoring,
+    ) -> Option<&'a mut Mailbox> {
+        if let Some(user) = self.accounts.find(name) {
+            return Some(&mut self.user_mut(user).mailbox);
+        }
+        let key = NameKey::of(name).ok()?;
+        let orphan = restoring.orphans.entry(key);
+        let name = UserName::new(name).ok()?;
+        Some(&mut orphan.or_insert_with(|| (name, Mailbox::default())).1)
+    }
+
+    fn restore_letter(
+        &mut self,
+        letter: &Letter<'_>,
+        at: Location,
+        restoring: &mut Restoring,
+        release: &mut dyn FnMut(Location),
+    ) {
+        let id = letter.id;
+        let from = match self.accounts.find(letter.from) {
+            Some(user) => Some(self.accounts.name(user).clone()),
+            None => match restoring.strangers.get(letter.from) {
+                Some(name) => Some(name.clone()),
+                None => UserName::new(letter.from).ok().inspect(|name| {
+                    restoring.strangers.insert(letter.from.into(), name.clone());
+                }),
+            },
+        };
+        for to in recipients(letter.to) {
+            let held = NameKey::of(to.name).ok().and_then(|key| self.held.get_mut(&key));
+            let mailbox = match held {
+                Some(held) if id <= held.through => Some(&mut held.mailbox),
+                _ => self.mailbox_named(to.name, restoring),
+            };
+            let Some((mailbox, from)) = mailbox.zip(from.clone()) else {
+                // Names that cannot exist are not written; their record cannot be delivered.
+                release(at);
+                continue;
+            };
+            let waiting = Waiting { id, at, from, offered: to.offered, said: 0 };
+            if let Some(before) = mailbox.accept(waiting) {
+                release(before);
+            }
+        }
+    }
+
+    fn restore_held(&mut self, name: &str, through: LetterId, restoring: &mut Restoring) {
+        let Ok(key) = NameKey::of(name) else { return };
+        let mut held = self.held.remove(&key).unwrap_or_default();
+        held.through = held.through.max(through);
+        if let Some(mailbox) = self.mailbox_named(name, restoring) {
+            for letter in mailbox.take_through(through) {
+                held.mailbox.accept(letter);
+            }
+        }
+        self.held.insert(key, held);
+    }
+
+    fn all_off(&mut self, restoring: &mut Restoring) {
+        let last_ms = restoring.last_ms;
+        for user in restoring.present.drain() {
+            self.users[user.0 as usize].last_off_ms = Some(last_ms);
+        }
+    }
+
+    /// The journal has been replayed and this run's epoch begun.
+    pub fn restored(&mut self, epoch: u32, turn: &mut Turn<'_>) {
+        self.last_id = LetterId { epoch, seq: 0 };
+        let mut restoring = self.restoring.take().unwrap_or_default();
+        self.all_off(&mut restoring);
+        for (_, (name, mailbox)) in std::mem::take(&mut restoring.orphans) {
+            self.hold(name, mailbox, turn);
+        }
+    }
+
+    /// Keeps the letters of a removed user for the operator.
+    pub(super) fn hold(&mut self, name: UserName, mut mailbox: Mailbox, turn: &mut Turn<'_>) {
+        let Some(through) = mailbox.last_id() else { return };
+        turn.journal.append(&Record::Held { user: name.as_str(), through });
+        let held = self.held.entry(name.key()).or_default();
+        held.through = through;
+        let letters = mailbox.len();
+        for letter in mailbox.take_through(through) {
+            held.mailbox.accept(letter);
+        }
+        turn.out.push(Action::Note(Note::Held { user: name, letters }));
+    }
+
+    fn mailbox_with(&self, name: &str, id: LetterId) -> Option<&Mailbox> {
+        let held = || NameKey::of(name).ok().and_then(|key| self.held.get(&key));
+        let user = self.accounts.find(name).map(|user| &self.user(user).mailbox);
+        user.filter(|mailbox| mailbox.holds(id)).or_else(|| held().map(|held| &held.mailbox))
+    }
+
+    /// Whether the letter that stands at `at` still waits for the name, or is held.
+    #[must_use]
+    pub fn needs(&self, name: &str, id: LetterId, at: Location) -> bool {
+        self.mailbox_with(name, id).is_some_and(|mailbox| mailbox.place(id) == Some(at))
+    }
+
+    /// The letter stands elsewhere in the journal now.
+    pub fn moved(&mut self, name: &str, id: LetterId, at: Location) {
+        if let Some(user) = self.accounts.find(name)
+            && self.user_mut(user).mailbox.relocate(id, at)
+        {
+            return;
+        }
+        if let Some(held) = NameKey::of(name).ok().and_then(|key| self.held.get_mut(&key)) {
+            held.mailbox.relocate(id, at);
+        }
+    }
+
+    /// Writes down what the journal must still know when its older part is gone, besides the
+    /// letters: marks of what was offered and held, and who was there lately.
+    pub fn checkpoint(&self, now_unix_ms: u64, journal: &mut dyn Journal) {
+        for (key, held) in self.held.iter().filter(|(_, held)| !held.mailbox.is_empty()) {
+            journal.append(&Record::Held { user: key.as_str(), through: held.through });
+        }
+        let lately = now_unix_ms.saturating_sub(WHOLAST_MINUTES * 60_000);
+        for &id in self.accounts.order() {
+            let (state, user) = (self.user(id), self.accounts.name(id).as_str());
+            if let Some(unix_ms) = state.last_off_ms.filter(|&off| off >= lately) {
+                journal.append(&Record::SignedOff { user, unix_ms });
+            }
+            if state.online.is_some() {
+                journal.append(&Record::SignedIn { user, unix_ms: now_unix_ms });
+            }
+            if let Some(through) = state.mailbox.last_offered() {
+                journal.append(&Record::Offered { user, through });
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Sending: who gets it, what becomes of it, and showing letters to readers who are here.
+//!
+//! A letter is put into the mailbox and the journal first, whoever its reader is; if he is here
+//! and has been shown all before it, it is shown. Online and offline are one path.
+
+use super::{Hub, SelfSend, Turn, echoed};
+use crate::core::accounts::UserId;
+use crate::core::event::{Action, Conn, Note};
+use crate::core::hints;
+use crate::core::mailbox::Waiting;
+use crate::core::record::{
+    Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
+};
+use crate::core::session::Session;
+use crate::limits::{BODY_BYTES, LIST_RECIPIENTS};
+use crate::proto::command::{Problem, Recipients, Verb, names};
+use crate::proto::name::NameKey;
+use crate::proto::reply::{Fates, Refusal, Reply};
+
+impl Hub {
+    /// `send <user> <message>`, `send (<user> …) <message>`
+    pub(super) fn send(
+        &mut self,
+        conn: Conn,
+        from: UserId,
+        to: Recipients<'_>,
+        text: &str,
+        turn: &mut Turn<'_>,
+    ) {
+        if self.is_too_long(conn, text, turn) {
+            return;
+        }
+        match to {
+            Recipients::One(word) => self.send_one(conn, from, word, text, turn),
+            Recipients::List(list) => self.send_list(conn, from, list, text, turn),
+        }
+    }
+
+    fn is_too_long(&mut self, conn: Conn, text: &str, turn: &mut Turn<'_>) -> bool {
+        let bytes = text.len();
+        if bytes > BODY_BYTES {
+            self.refuse(conn, Refusal::MessageTooLong { bytes, most: BODY_BYTES }, turn);
+        }
+        bytes > BODY_BYTES
+    }
+
+    fn send_one(&mut self, conn: Conn, from: UserId, word: &str, text: &str, turn: &mut Turn<'_>) {
+        let Some(to) = self.accounts.find(word) else {
+            let refusal = match NameKey::of(word) {
+                Err(fault) => Refusal::BadName(echoed(word), fault),
+                Ok(_) => {
+                    let hint = hints::user(word, &self.accounts);
+                    Refusal::NoSuchUser { name: echoed(word), hint }
+                }
+            };
+            return self.refuse(conn, refusal, turn);
+        };
+        if to == from && self.rules.self_send == SelfSend::Refused {
+            return self.refuse(conn, Refusal::ToSelf, turn);
+        }
+        let name = self.accounts.name(to).clone();
+        if !self.has_room(to, text) {
+            self.note_full(from, turn);
+            return self.refuse(conn, Refusal::MailboxFull(name), turn);
+        }
+        let online = self.user(to).online.is_some();
+        self.accept(from, &[to], LetterKind::Direct, text, turn, |hub, turn| {
+            let reply = if online { Reply::Sent(name) } else { Reply::Saved(name) };
+            hub.say(conn, reply, turn);
+        });
+        self.answer_for_away(conn, to, turn);
+    }
+
+    fn send_list(&mut self, conn: Conn, from: UserId, list: &str, text: &str, turn: &mut Turn<'_>) {
+        let (mut to, mut seen, mut fates) = (vec![], vec![], Fates::default());
+        for word in names(list) {
+            let Some(user) = self.accounts.find(word) else {
+                let word = echoed(word);
+                if !fates.unknown.contains(&word) {
+                    fates.unknown.push(word);
+                }
+                continue;
+            };
+            if seen.contains(&user) {
+                continue;
+            }
+            seen.push(user);
+            let name = self.accounts.name(user).clone();
+            if user == from && self.rules.self_send == SelfSend::Refused {
+                fates.to_self = true;
+            } else if !self.has_room(user, text) {
+                fates.full.push(name);
+            } else {
+                to.push(user);
+                let fate = match self.user(user).online {
+                    Some(_) => &mut fates.sent,
+                    None => &mut fates.saved,
+                };
+                fate.push(name);
+            }
+        }
+        if !fates.full.is_empty() {
+            self.note_full(from, turn);
+        }
+        self.accept(from, &to, LetterKind::Direct, text, turn, |hub, turn| {
+            hub.say(conn, Reply::Fates(Box::new(fates)), turn);
+        });
+        for user in to {
+            self.answer_for_away(conn, user, turn);
+        }
+    }
+
+    /// `broadcast <message>`, or its list form where every word before `message` is a user.
+    pub(super) fn broadcast(
+        &mut self,
+        conn: Conn,
+        from: UserId,
+        text: &str,
+        list: Option<(&str, &str)>,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some((list, text)) = list
+            && names(list).all(|word| self.accounts.find(word).is_some())
+        {
+            if names(list).count() > LIST_RECIPIENTS {
+                let refusal = Refusal::Usage(Verb::Broadcast, Problem::LongList);
+                return self.refuse(conn, refusal, turn);
+            }
+            if !self.is_too_long(conn, text, turn) {
+                self.send_list(conn, from, list, text, turn);
+            }
+            return;
+        }
+        if self.is_too_long(conn, text, turn) {
+            return;
+        }
+        let (mut to, mut full) = (Vec::with_capacity(self.online.len()), vec![]);
+        for &user in self.online.iter().filter(|&&user| user != from) {
+            if self.has_room(user, text) {
+                to.push(user);
+            } else {
+                full.push(self.accounts.name(user).clone());
+            }
+        }
+        if to.is_empty() && full.is_empty() {
+            return self.refuse(conn, Refusal::NobodyElse, turn);
+        }
+        if !full.is_empty() {
+            self.note_full(from, turn);
+        }
+        let users = to.len();
+        self.accept(from, &to, LetterKind::Broadcast, text, turn, |hub, turn| {
+            hub.say(conn, Reply::Broadcast { users, full }, turn);
+        });
+    }
+
+    fn has_room(&self, user: UserId, text: &str) -> bool {
+        let (letters, bytes) = self.user(user).mailbox.load();
+        letters < self.rules.mailbox_letters
+            && bytes + text.len() as u64 <= self.rules.mailbox_bytes
+    }
+
+    fn note_full(&self, from: UserId, turn: &mut Turn<'_>) {
+        let user = Some(self.accounts.name(from).clone());
+        turn.out.push(Action::Note(Note::Limited { user, what: "mailbox full" }));
+    }
+
+    fn next_id(&mut self) -> LetterId {
+        // 4 billion letters in one run of the server are refused nothing: the epoch moves on, as
+        // it would at a restart, and a restart moves it further.
+        self.last_id = match self.last_id {
+            LetterId { epoch, seq: u32::MAX } => LetterId { epoch: epoch + 1, seq: 1 },
+            LetterId { epoch, seq } => LetterId { epoch, seq: seq + 1 },
+        };
+        self.last_id
+    }
+
+    /// Stores one letter for all of `to`, lets the sender be answered, then shows it to those who
+    /// are here. With nobody in `to` there is only the answer.
+    fn accept(
+        &mut self,
+        from: UserId,
+        to: &[UserId],
+        kind: LetterKind,
+        body: &str,
+        turn: &mut Turn<'_>,
+        answer: impl FnOnce(&mut Self, &mut Turn<'_>),
+    ) {
+        if to.is_empty() {
+            return answer(self, turn);
+        }
+        let id = self.next_id();
+        let mut list = std::mem::take(&mut self.recipients);
+        list.clear();
+        for &user in to {
+            let offered = self.shows_at_once(user).is_some();
+            push_recipient(
+                &mut list,
+                Recipient { name: self.accounts.name(user).as_str(), offered },
+            );
+        }
+        let sender = self.accounts.name(from).clone();
+        let unix_ms = turn.now.unix_ms;
+        let letter = Letter { id, unix_ms, kind, from: sender.as_str(), to: &list, body };
+        let at = turn.journal.append(&Record::Letter(letter));
+        self.recipients = list;
+        answer(self, turn);
+        for &user in to {
+            let reader = self.shows_at_once(user);
+            let from = sender.clone();
+            let waiting = Waiting { id, at, from, offered: false, said: 0 };
+            self.user_mut(user).mailbox.accept(waiting);
+            if let Some(reader) = reader {
+                self.show_next(reader, user, turn);
+                self.watch_if_spent(reader, turn);
+            }
+        }
+    }
+
+    /// The connection on which a new letter for the user would be shown at once: he is here, has
+    /// been shown all that came before, and his connection takes more.
+    fn shows_at_once(&self, user: UserId) -> Option<Conn> {
+        let state = self.user(user);
+        let reader = state.online?;
+        let session = self.session(reader)?;
+        (state.mailbox.all_shown() && !session.credit.is_spent()).then_some(reader)
+    }
+
+    /// Shows one letter; tells where it stands and whether it was offered before.
+    fn show_next(
+        &mut self,
+        conn: Conn,
+        user: UserId,
+        turn: &mut Turn<'_>,
+    ) -> Option<(LetterId, bool)> {
+        let Some(Some(session)) = self.sessions.get_mut(conn.0 as usize) else { return None };
+        let said = session.said.wrapping_add(1);
+        let (letter, again) = self.users[user.0 as usize].mailbox.show(said)?;
+        session.said = said;
+        session.credit.spend(letter.at.body_bytes);
+        let waited = session.announced > 0;
+        session.announced = session.announced.saturating_sub(1);
+        let (from, at): (_, Location) = (letter.from.clone(), letter.at);
+        turn.out.push(Action::Show { conn, from, at, again, waited });
+        Some((letter.id, again))
+    }
+
+    /// Shows what waits, as far as the connection takes it.
+    pub(super) fn show_waiting(&mut self, conn: Conn, user: UserId, turn: &mut Turn<'_>) {
+        let mut newly_offered = None;
+        while self.session(conn).is_some_and(|session| !session.credit.is_spent()) {
+            match self.show_next(conn, user, turn) {
+                Some((id, false)) => newly_offered = Some(id),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if let Some(through) = newly_offered {
+            let user = self.accounts.name(user).as_str();
+            turn.journal.append(&Record::Offered { user, through });
+        }
+        self.watch_if_spent(conn, turn);
+    }
+
+    fn watch_if_spent(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        let Some(session) = self.session_mut(conn) else { return };
+        if session.credit.is_spent() && !session.credit.watched {
+            session.credit.watched = true;
+            turn.out.push(Action::Watch { conn });
+        }
+    }
+
+    /// A user who is away answers by himself, to the session that wrote: never stored, and never
+    /// answered in turn.
+    fn answer_for_away(&mut self, conn: Conn, to: UserId, turn: &mut Turn<'_>) {
+        let reader = self.user(to).online.and_then(|reader| self.session(reader));
+        let Some(text) = reader.and_then(|session: &Session| session.away.clone()) else { return };
+        let from = self.accounts.name(to).clone();
+        self.say(conn, Reply::AutoReply { from, text }, turn);
+    }
+}

@@ -1,0 +1,329 @@
+//! Signing in: the password, the lockout, the look at a first session, the welcome.
+
+use super::{Duplicate, Hub, Turn, echoed};
+use crate::core::accounts::UserId;
+use crate::core::event::{Action, Conn, Flow, Note, Trust};
+use crate::core::password::{Check, Verifier, wipe};
+use crate::core::record::Record;
+use crate::core::session::{Credit, Probe, Stage};
+use crate::limits::{
+    ALIVE_MS, CHECKS_UNDER_WAY, CHECKS_WAITING, PASSWORD_BYTES, PROBE_AT_MS, ROUNDS_A_SLICE,
+    TRIES_A_CONNECTION,
+};
+use crate::proto::name::NameKey;
+use crate::proto::reply::{Farewell, Refusal, Reply};
+use crate::time::Millis;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+/// The password checks under way and those that wait. A connection has one at most.
+#[derive(Default)]
+pub(super) struct Checks {
+    active: VecDeque<(Attempt, Verifier, Check)>,
+    waiting: VecDeque<Attempt>,
+}
+
+/// Somebody's claim to be a user.
+struct Attempt {
+    conn: Conn,
+    /// As typed.
+    name: Box<str>,
+    key: NameKey,
+    address: IpAddr,
+    password: Password,
+    submitted: Millis,
+}
+
+/// Bytes that are wiped when they are dropped.
+struct Password(Vec<u8>);
+
+impl Drop for Password {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+impl Attempt {
+    fn is_of(&self, other: &Self) -> bool {
+        self.key == other.key && self.address == other.address
+    }
+}
+
+impl Checks {
+    pub(super) fn is_busy(&self) -> bool {
+        !(self.active.is_empty() && self.waiting.is_empty())
+    }
+
+    pub(super) fn forget(&mut self, conn: Conn) {
+        self.active.retain(|(attempt, ..)| attempt.conn != conn);
+        self.waiting.retain(|attempt| attempt.conn != conn);
+    }
+
+    /// The next attempt that may begin: those of one (name, address) are evaluated one after
+    /// another, so that many at once get no more tries than one at a time.
+    fn next(&mut self) -> Option<Attempt> {
+        if self.active.len() >= CHECKS_UNDER_WAY {
+            return None;
+        }
+        let free = self
+            .waiting
+            .iter()
+            .position(|next| !self.active.iter().any(|(active, ..)| active.is_of(next)))?;
+        self.waiting.remove(free)
+    }
+}
+
+impl Probe {
+    pub(super) fn next_look(&self) -> Option<Millis> {
+        PROBE_AT_MS.get(self.looks).map(|&ms| self.since.plus(ms))
+    }
+}
+
+impl Hub {
+    /// `signin <user> [password]`
+    pub(super) fn signin(
+        &mut self,
+        conn: Conn,
+        name: &str,
+        password: Option<&str>,
+        turn: &mut Turn<'_>,
+    ) -> Flow {
+        let key = match NameKey::of(name) {
+            Ok(key) => key,
+            Err(fault) => {
+                self.refuse(conn, Refusal::BadName(echoed(name), fault), turn);
+                return Flow::Go;
+            }
+        };
+        match password {
+            Some(password) => self.attempt(conn, name.into(), key, password.as_bytes(), turn),
+            None if self.is_blocked(conn, name, key, turn) => Flow::Go,
+            None => {
+                if let Some(session) = self.session_mut(conn) {
+                    session.stage = Stage::Password { name: name.into(), key };
+                }
+                self.say(conn, Reply::PasswordPrompt, turn);
+                Flow::Go
+            }
+        }
+    }
+
+    /// The line that answers the prompt.
+    pub(super) fn password_line(&mut self, conn: Conn, line: &[u8], turn: &mut Turn<'_>) -> Flow {
+        let Some(session) = self.session_mut(conn) else { return Flow::Go };
+        let Stage::Password { name, key } = std::mem::replace(&mut session.stage, Stage::Open)
+        else {
+            return Flow::Go;
+        };
+        self.say(conn, Reply::PasswordRead, turn);
+        self.attempt(conn, name, key, line, turn)
+    }
+
+    fn is_blocked(&mut self, conn: Conn, name: &str, key: NameKey, turn: &mut Turn<'_>) -> bool {
+        let Some(address) = self.session(conn).map(|session| session.address) else { return false };
+        let Some(left_s) = self.lockout.blocked(key, address, turn.now.mono) else { return false };
+        self.note_failure(key, address, "blocked", turn);
+        self.refuse(conn, Refusal::Blocked { name: name.into(), left_s }, turn);
+        true
+    }
+
+    fn note_failure(&self, key: NameKey, address: IpAddr, why: &'static str, turn: &mut Turn<'_>) {
+        let user = self.accounts.find(key.as_str()).map(|user| self.accounts.name(user).clone());
+        turn.out.push(Action::Note(Note::SignInFailed { user, address, why }));
+    }
+
+    fn attempt(
+        &mut self,
+        conn: Conn,
+        name: Box<str>,
+        key: NameKey,
+        password: &[u8],
+        turn: &mut Turn<'_>,
+    ) -> Flow {
+        if self.is_blocked(conn, &name, key, turn) {
+            return Flow::Go;
+        }
+        if password.len() > PASSWORD_BYTES {
+            self.refuse(conn, Refusal::PasswordTooLong(PASSWORD_BYTES), turn);
+            return Flow::Go;
+        }
+        let waiting = self.checks.waiting.len();
+        let Some(session) = self.session_mut(conn) else { return Flow::Go };
+        let address = session.address;
+        if waiting >= CHECKS_WAITING && session.trust == Trust::Stranger {
+            self.note_failure(key, address, "too many sign-ins at once", turn);
+            self.refuse(conn, Refusal::SignInsBusy, turn);
+            return Flow::Go;
+        }
+        session.stage = Stage::Checking;
+        let submitted = turn.now.mono;
+        let password = Password(password.to_vec());
+        self.checks.waiting.push_back(Attempt { conn, name, key, address, password, submitted });
+        Flow::Hold
+    }
+
+    /// Spends this turn's share of work on the checks, round robin.
+    pub(super) fn check_slice(&mut self, turn: &mut Turn<'_>) {
+        while let Some(attempt) = self.checks.next() {
+            // Attempts before it in the queue may have led to a block meanwhile.
+            if self.is_blocked(attempt.conn, &attempt.name, attempt.key, turn) {
+                self.reopen(attempt.conn, attempt.submitted, turn);
+                continue;
+            }
+            let verifier = match self.accounts.find(attempt.key.as_str()) {
+                Some(user) => self.accounts.verifier(user).clone(),
+                None => {
+                    let rounds = self.accounts.commonest_rounds();
+                    Verifier::decoy(&attempt.key, &self.secret, rounds)
+                }
+            };
+            let check = Check::new(&attempt.password.0, &verifier);
+            self.checks.active.push_back((attempt, verifier, check));
+        }
+        let Some((attempt, verifier, mut check)) = self.checks.active.pop_front() else { return };
+        match check.step(ROUNDS_A_SLICE) {
+            None => self.checks.active.push_back((attempt, verifier, check)),
+            Some(matches) => self.checked(&attempt, &verifier, matches, turn),
+        }
+    }
+
+    /// The connection's lines are read again, and the time it waited for us is not counted.
+    fn reopen(&mut self, conn: Conn, submitted: Millis, turn: &mut Turn<'_>) {
+        let Some(session) = self.session_mut(conn) else { return };
+        session.stage = Stage::Open;
+        session.since = session.since.plus(turn.now.mono.since(submitted));
+        self.arm(conn);
+        turn.out.push(Action::Resume { conn });
+    }
+
+    fn checked(&mut self, attempt: &Attempt, used: &Verifier, matches: bool, turn: &mut Turn<'_>) {
+        let (conn, key, address) = (attempt.conn, attempt.key, attempt.address);
+        // The password file may have been read again while the check went on.
+        let user = self.accounts.find(key.as_str());
+        let user = user.filter(|&user| matches && self.accounts.verifier(user) == used);
+        if let Some(user) = user {
+            self.lockout.succeeded(key, address);
+            return self.admit_unless_online(conn, user, turn);
+        }
+        let block_s = self.lockout.failed(key, address, turn.now.mono);
+        self.note_failure(key, address, "wrong password or unknown user", turn);
+        self.reopen(conn, attempt.submitted, turn);
+        let Some(session) = self.session_mut(conn) else { return };
+        session.tries += 1;
+        if block_s.is_some() || session.tries >= TRIES_A_CONNECTION {
+            self.close(conn, Farewell::TooManyFailures { block_s }, turn);
+        } else {
+            self.refuse(conn, Refusal::NotAuthorized(attempt.name.clone()), turn);
+        }
+    }
+
+    /// The password was right.
+    fn admit_unless_online(&mut self, conn: Conn, user: UserId, turn: &mut Turn<'_>) {
+        let Some(first) = self.user(user).online else {
+            return self.admit(conn, user, turn);
+        };
+        let Some(address) = self.session(conn).map(|session| session.address) else { return };
+        if self.rules.duplicate == Duplicate::Replace {
+            self.close(first, Farewell::Replaced { address }, turn);
+            return self.admit(conn, user, turn);
+        }
+        let name = self.accounts.name(user).clone();
+        self.say(first, Reply::SecondSignIn { user: name, address }, turn);
+        let said = self.session(first).map_or(0, |session| session.said);
+        let since = turn.now.mono;
+        let Some(session) = self.session_mut(conn) else { return };
+        session.stage = Stage::Probing(Box::new(Probe { user, first, said, since, looks: 0 }));
+        self.probing.push(conn);
+        self.arm(conn);
+    }
+
+    /// It is time to look at the first session again, or to give it up.
+    pub(super) fn look_again(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        let Some(session) = self.session_mut(conn) else { return };
+        let Stage::Probing(probe) = &mut session.stage else { return };
+        let (user, first) = (probe.user, probe.first);
+        while probe.next_look().is_some_and(|when| when <= now) {
+            probe.looks += 1;
+        }
+        match probe.looks {
+            looks if looks == PROBE_AT_MS.len() => {
+                // Who waits for it is admitted by its end.
+                self.close(first, Farewell::Unresponsive, turn);
+            }
+            looks => {
+                turn.out.push(Action::Look { conn: first });
+                if PROBE_AT_MS[looks - 1] == 1000 {
+                    let name = self.accounts.name(user).clone();
+                    self.say(conn, Reply::Probing(name), turn);
+                }
+            }
+        }
+    }
+
+    /// The first session's machine has acknowledged the notice: it lives.
+    pub(super) fn first_session_lives(&mut self, first: Conn, through: u32, turn: &mut Turn<'_>) {
+        let mut at = 0;
+        while let Some(&conn) = self.probing.get(at) {
+            let answered = match self.session(conn).map(|session| &session.stage) {
+                Some(Stage::Probing(probe)) if probe.first == first => {
+                    (through.wrapping_sub(probe.said) <= u32::MAX / 2).then_some(probe.since)
+                }
+                _ => None,
+            };
+            let Some(since) = answered else {
+                at += 1;
+                continue;
+            };
+            self.probing.remove(at);
+            let Some(user) = self.session(first).and_then(|session| session.user()) else { return };
+            let name = self.accounts.name(user).clone();
+            self.note_failure(name.key(), self.address(conn), "already signed in", turn);
+            self.refuse(conn, Refusal::AlreadyOnline(name), turn);
+            self.reopen(conn, since, turn);
+        }
+    }
+
+    fn address(&self, conn: Conn) -> IpAddr {
+        self.session(conn).map_or(IpAddr::from([0, 0, 0, 0]), |session| session.address)
+    }
+
+    /// The first session is over: who waited for that is admitted, the first of them.
+    pub(super) fn first_session_gone(&mut self, first: Conn, turn: &mut Turn<'_>) {
+        let waits = |hub: &Self, conn: Conn| match hub.session(conn).map(|s| &s.stage) {
+            Some(Stage::Probing(probe)) if probe.first == first => Some(probe.user),
+            _ => None,
+        };
+        while let Some(at) = self.probing.iter().position(|&conn| waits(self, conn).is_some()) {
+            let conn = self.probing.remove(at);
+            let Some(user) = waits(self, conn) else { continue };
+            if self.accounts.is_current(user) {
+                self.admit_unless_online(conn, user, turn);
+            } else {
+                self.close(conn, Farewell::Removed, turn);
+            }
+        }
+    }
+
+    /// The session begins.
+    fn admit(&mut self, conn: Conn, user: UserId, turn: &mut Turn<'_>) {
+        let name = self.accounts.name(user).clone();
+        let waiting = self.user(user).mailbox.len();
+        let now = turn.now;
+        let Some(session) = self.session_mut(conn) else { return };
+        session.stage = Stage::Online(user);
+        session.heard = now.mono;
+        session.credit = Credit::FULL;
+        session.announced = waiting;
+        let address = session.address;
+        self.user_mut(user).online = Some(conn);
+        self.online.push(user);
+        self.alive_at.get_or_insert(now.mono.plus(ALIVE_MS));
+        turn.journal.append(&Record::SignedIn { user: name.as_str(), unix_ms: now.unix_ms });
+        turn.out.push(Action::Note(Note::SignedIn { user: name.clone(), address }));
+        self.say(conn, Reply::Welcome { user: name, waiting }, turn);
+        self.show_waiting(conn, user, turn);
+        turn.out.push(Action::Resume { conn });
+        self.arm(conn);
+    }
+}

@@ -1,0 +1,58 @@
+//! Who is there, who was, and being away.
+
+use super::{Hub, Turn};
+use crate::core::accounts::UserId;
+use crate::core::event::Conn;
+use crate::limits::{AWAY_BYTES, NAMES_SHOWN};
+use crate::proto::reply::{Names, Refusal, Reply};
+
+/// What `away` says for somebody who gives no text.
+const AWAY_DEFAULT: &str = "I am away";
+
+impl Hub {
+    /// Those of the password file whom `wanted` wants, in its order.
+    fn names(&self, wanted: impl Fn(UserId) -> bool) -> Names {
+        let mut names = Names::default();
+        for &user in self.accounts.order().iter().filter(|&&user| wanted(user)) {
+            names.count += 1;
+            if names.count <= NAMES_SHOWN {
+                names.shown.push(self.accounts.name(user).clone());
+            }
+        }
+        names
+    }
+
+    pub(super) fn who_is_on(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        let online = self.names(|user| self.user(user).online.is_some());
+        let offline = self.names(|user| self.user(user).online.is_none());
+        self.say(conn, Reply::WhoIsOn { online, offline }, turn);
+    }
+
+    pub(super) fn who_else(&mut self, conn: Conn, me: UserId, turn: &mut Turn<'_>) {
+        let names = self.names(|user| user != me && self.user(user).online.is_some());
+        self.say(conn, Reply::WhoElse(names), turn);
+    }
+
+    pub(super) fn who_last(&mut self, conn: Conn, me: UserId, window_ms: u64, turn: &mut Turn<'_>) {
+        let begin = turn.now.unix_ms.saturating_sub(window_ms);
+        let who = self.names(|user| {
+            let state = self.user(user);
+            let was = state.last_off_ms.is_some_and(|off| off >= begin);
+            user != me && (state.online.is_some() || was)
+        });
+        self.say(conn, Reply::WhoLast { who, window_ms }, turn);
+    }
+
+    pub(super) fn away(&mut self, conn: Conn, text: Option<&str>, turn: &mut Turn<'_>) {
+        let text = text.unwrap_or(AWAY_DEFAULT);
+        let bytes = text.len();
+        if bytes > AWAY_BYTES {
+            let refusal = Refusal::MessageTooLong { bytes, most: AWAY_BYTES };
+            return self.refuse(conn, refusal, turn);
+        }
+        let Some(session) = self.session_mut(conn) else { return };
+        let text: std::rc::Rc<str> = text.into();
+        session.away = Some(text.clone());
+        self.say(conn, Reply::Away(text), turn);
+    }
+}

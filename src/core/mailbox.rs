@@ -1,0 +1,313 @@
+//! A mailbox: the letters that were accepted for a user and are not settled. Only an index; the
+//! bodies are in the journal. The letters at the front have been shown to the session under way,
+//! and of these the first have been acknowledged by the reader's kernel:
+//!
+//! ```text
+//!   oldest | acknowledged | shown | waiting | newest
+//! ```
+
+use super::record::{Journal, LetterId, Location, Record};
+use crate::limits::{WINDOW_BYTES, WINDOW_LETTERS};
+use crate::proto::name::UserName;
+use std::collections::{VecDeque, vec_deque};
+
+/// A letter in a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its number.
+    pub id: LetterId,
+    /// Where it stands.
+    pub at: Location,
+    /// Its sender.
+    pub from: UserName,
+    /// It was offered to a reader at least once.
+    pub offered: bool,
+    /// Which of the things said to the session it was, once shown.
+    pub said: u32,
+}
+
+/// The letters of one user, oldest first.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    letters: VecDeque<Waiting>,
+    shown: usize,
+    acknowledged: usize,
+    bytes: u64,
+    acknowledged_bytes: u64,
+}
+
+impl Mailbox {
+    /// Letters not settled.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.letters.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.letters.is_empty()
+    }
+
+    /// Letters that count against the quota, and their bytes: what the reader's kernel has
+    /// acknowledged has left it.
+    #[must_use]
+    pub fn load(&self) -> (usize, u64) {
+        (self.letters.len() - self.acknowledged, self.bytes - self.acknowledged_bytes)
+    }
+
+    /// The last letter's number.
+    #[must_use]
+    pub fn last_id(&self) -> Option<LetterId> {
+        self.letters.back().map(|letter| letter.id)
+    }
+
+    /// The number of the last letter that was ever offered to a reader; all before it were too.
+    #[must_use]
+    pub fn last_offered(&self) -> Option<LetterId> {
+        let offered = self.letters.partition_point(|letter| letter.offered);
+        offered.checked_sub(1).map(|last| self.letters[last].id)
+    }
+
+    /// The number of the last letter shown to the session under way and not settled.
+    #[must_use]
+    pub fn last_shown(&self) -> Option<LetterId> {
+        self.shown.checked_sub(1).map(|last| self.letters[last].id)
+    }
+
+    /// Whether every letter has been shown.
+    #[must_use]
+    pub fn all_shown(&self) -> bool {
+        self.shown == self.letters.len()
+    }
+
+    fn position(&self, id: LetterId) -> Result<usize, usize> {
+        // Letters come in order, so the usual answer is the end.
+        match self.letters.back() {
+            Some(last) if last.id >= id => self.letters.binary_search_by_key(&id, |l| l.id),
+            _ => Err(self.letters.len()),
+        }
+    }
+
+    /// Whether the letter is here.
+    #[must_use]
+    pub fn holds(&self, id: LetterId) -> bool {
+        self.position(id).is_ok()
+    }
+
+    /// Takes in a letter. One that is here already has moved in the journal, and where it stood
+    /// before is returned.
+    pub fn accept(&mut self, letter: Waiting) -> Option<Location> {
+        match self.position(letter.id) {
+            Ok(known) => {
+                let known = &mut self.letters[known];
+                known.offered |= letter.offered;
+                Some(std::mem::replace(&mut known.at, letter.at))
+            }
+            Err(place) => {
+                debug_assert!(place >= self.shown, "an accepted letter is newer than a shown one");
+                self.bytes += u64::from(letter.at.body_bytes);
+                self.letters.insert(place, letter);
+                None
+            }
+        }
+    }
+
+    /// Where the letter stands, if it is here.
+    #[must_use]
+    pub fn place(&self, id: LetterId) -> Option<Location> {
+        self.position(id).ok().map(|here| self.letters[here].at)
+    }
+
+    /// The letter stands elsewhere now. False if it is not here.
+    pub fn relocate(&mut self, id: LetterId, at: Location) -> bool {
+        let here = self.position(id).ok();
+        if let Some(here) = here {
+            self.letters[here].at = at;
+        }
+        here.is_some()
+    }
+
+    /// The next letter to show; it counts as shown from now on, as the `said`-th thing.
+    pub fn show(&mut self, said: u32) -> Option<(&Waiting, bool)> {
+        let letter = self.letters.get_mut(self.shown)?;
+        self.shown += 1;
+        letter.said = said;
+        let again = std::mem::replace(&mut letter.offered, true);
+        Some((letter, again))
+    }
+
+    /// Notes that letters up to this one were offered before a restart.
+    pub fn offered_through(&mut self, through: LetterId) {
+        for letter in self.letters.iter_mut().take_while(|letter| letter.id <= through) {
+            letter.offered = true;
+        }
+    }
+
+    /// The reader's kernel has everything up to the `through`-th thing said. True if that covers
+    /// a letter more than before.
+    pub fn acknowledge(&mut self, through: u32) -> bool {
+        let before = self.acknowledged;
+        while self.acknowledged < self.shown {
+            let letter = &self.letters[self.acknowledged];
+            // The count of things said may wrap around.
+            if through.wrapping_sub(letter.said) > u32::MAX / 2 {
+                break;
+            }
+            self.acknowledged_bytes += u64::from(letter.at.body_bytes);
+            self.acknowledged += 1;
+        }
+        self.acknowledged > before
+    }
+
+    /// Settles what is acknowledged beyond the window: a reader who only listens is taken to have
+    /// read what came so long ago.
+    pub fn settle_window(&mut self, user: &UserName, journal: &mut dyn Journal) {
+        let (mut letters, mut bytes) = (self.acknowledged, self.acknowledged_bytes);
+        let mut count = 0;
+        while letters > WINDOW_LETTERS || bytes > WINDOW_BYTES {
+            letters -= 1;
+            bytes -= u64::from(self.letters[count].at.body_bytes);
+            count += 1;
+        }
+        self.settle(count, user, journal);
+    }
+
+    /// Settles what is acknowledged: the reader has shown a sign of life since.
+    pub fn settle_acknowledged(&mut self, user: &UserName, journal: &mut dyn Journal) {
+        self.settle(self.acknowledged, user, journal);
+    }
+
+    /// Settles all letters up to this one.
+    pub fn settle_through(&mut self, id: LetterId, user: &UserName, journal: &mut dyn Journal) {
+        self.settle(self.count_through(id), user, journal);
+    }
+
+    fn count_through(&self, id: LetterId) -> usize {
+        self.position(id).map_or_else(|place| place, |here| here + 1)
+    }
+
+    fn settle(&mut self, count: usize, user: &UserName, journal: &mut dyn Journal) {
+        let mut through = None;
+        for letter in self.take(count) {
+            journal.release(letter.at);
+            through = Some(letter.id);
+        }
+        if let Some(through) = through {
+            journal.append(&Record::Settled { user: user.as_str(), through });
+        }
+    }
+
+    /// Takes the letters up to this one out, without a record: while the journal is replayed, or
+    /// to hold them elsewhere.
+    pub fn take_through(&mut self, id: LetterId) -> vec_deque::Drain<'_, Waiting> {
+        self.take(self.count_through(id))
+    }
+
+    fn take(&mut self, count: usize) -> vec_deque::Drain<'_, Waiting> {
+        for (n, letter) in self.letters.iter().take(count).enumerate() {
+            let bytes = u64::from(letter.at.body_bytes);
+            self.bytes -= bytes;
+            if n < self.acknowledged {
+                self.acknowledged_bytes -= bytes;
+            }
+        }
+        self.shown = self.shown.saturating_sub(count);
+        self.acknowledged = self.acknowledged.saturating_sub(count);
+        self.letters.drain(..count)
+    }
+
+    /// The session has ended: what it was shown will be shown again, marked.
+    pub fn end_session(&mut self) {
+        self.shown = 0;
+        self.acknowledged = 0;
+        self.acknowledged_bytes = 0;
+        if self.letters.is_empty() {
+            // An emptied mailbox gives its memory back.
+            self.letters = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Paper {
+        settled: Vec<LetterId>,
+        released: usize,
+    }
+
+    impl Journal for Paper {
+        fn append(&mut self, record: &Record<'_>) -> Location {
+            if let Record::Settled { through, .. } = *record {
+                self.settled.push(through);
+            }
+            Location::default()
+        }
+
+        fn release(&mut self, _: Location) {
+            self.released += 1;
+        }
+    }
+
+    fn id(seq: u32) -> LetterId {
+        LetterId { epoch: 1, seq }
+    }
+
+    fn letter(seq: u32) -> Waiting {
+        let at = Location { body_bytes: 10, ..Location::default() };
+        Waiting { id: id(seq), at, from: UserName::new("a").unwrap(), offered: false, said: 0 }
+    }
+
+    fn filled(count: u32) -> Mailbox {
+        let mut mailbox = Mailbox::default();
+        for seq in 1..=count {
+            assert_eq!(mailbox.accept(letter(seq)), None);
+        }
+        mailbox
+    }
+
+    #[test]
+    fn what_was_acknowledged_leaves_the_quota_and_what_was_not_is_marked_again() {
+        let (mut mailbox, mut paper, user) =
+            (filled(3), Paper::default(), UserName::new("b").unwrap());
+        assert!(mailbox.show(u32::MAX).is_some_and(|(_, again)| !again));
+        assert!(mailbox.show(0).is_some());
+        assert!(mailbox.acknowledge(u32::MAX));
+        assert_eq!(mailbox.load(), (2, 20));
+        mailbox.settle_acknowledged(&user, &mut paper);
+        assert_eq!(
+            (&paper.settled[..], paper.released, mailbox.load()),
+            (&[id(1)][..], 1, (2, 20))
+        );
+        mailbox.end_session();
+        assert!(mailbox.show(1).is_some_and(|(letter, again)| letter.id == id(2) && again));
+        assert!(mailbox.show(2).is_some_and(|(letter, again)| letter.id == id(3) && !again));
+        assert!(mailbox.show(3).is_none());
+        mailbox.settle_through(id(9), &user, &mut paper);
+        assert_eq!((mailbox.load(), mailbox.is_empty()), ((0, 0), true));
+    }
+
+    #[test]
+    fn a_listener_keeps_a_window_of_what_he_got() {
+        let (mut mailbox, mut paper, user) =
+            (filled(1500), Paper::default(), UserName::new("b").unwrap());
+        while mailbox.show(5).is_some() {}
+        mailbox.acknowledge(5);
+        mailbox.settle_window(&user, &mut paper);
+        assert_eq!((mailbox.len(), mailbox.load()), (WINDOW_LETTERS, (0, 0)));
+        assert_eq!(paper.settled, [id(500)]);
+    }
+
+    #[test]
+    fn a_letter_met_twice_has_moved() {
+        let mut mailbox = filled(3);
+        let at = Location { segment: 7, body_bytes: 10, ..Location::default() };
+        let before = mailbox.accept(Waiting { at, ..letter(2) });
+        assert_eq!((before, mailbox.len()), (Some(letter(2).at), 3));
+        assert_eq!(mailbox.take_through(id(2)).last().unwrap().at, at);
+        assert!(!mailbox.holds(id(2)) && mailbox.holds(id(3)));
+    }
+}

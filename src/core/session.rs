@@ -1,0 +1,112 @@
+//! What one connection may do, and when it was last heard.
+
+use super::accounts::UserId;
+use super::deadlines::Armed;
+use super::event::{Conn, Trust};
+use super::record::LetterId;
+use crate::limits::{CREDIT_BYTES, CREDIT_LETTERS};
+use crate::proto::name::NameKey;
+use crate::time::Millis;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// Where a connection stands. PROTOCOL.md has the same names and what each allows.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Not signed in.
+    Open,
+    /// The next line is the password of this name.
+    Password { name: Box<str>, key: NameKey },
+    /// The password is being checked; the connection's lines wait.
+    Checking,
+    /// The password was right, and the user's first session is looked at; lines wait.
+    Probing(Box<Probe>),
+    /// Signed in.
+    Online(UserId),
+    /// Told goodbye. The letters up to this one were shown and not settled.
+    Leaving(Option<(UserId, LetterId)>),
+}
+
+/// The look at a first session.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) user: UserId,
+    /// The first session's connection.
+    pub(super) first: Conn,
+    /// Which of the things said to the first session the notice is.
+    pub(super) said: u32,
+    pub(super) since: Millis,
+    /// Looks so far.
+    pub(super) looks: usize,
+}
+
+/// One connection, from the first byte to the last.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) address: IpAddr,
+    pub(super) trust: Trust,
+    pub(super) stage: Stage,
+    /// When the time to sign in began; moved on by what was spent waiting for us.
+    pub(super) since: Millis,
+    /// When the last command line came.
+    pub(super) heard: Millis,
+    pub(super) armed: Armed,
+    /// Things said to it, counted as the connection's writer counts them.
+    pub(super) said: u32,
+    pub(super) tries: u32,
+    /// Bytes of command lines before sign-in.
+    pub(super) bytes_before: usize,
+    pub(super) away: Option<Rc<str>>,
+    pub(super) credit: Credit,
+    /// Letters still to come of those that the welcome announced.
+    pub(super) announced: usize,
+}
+
+/// How much more may be shown before the connection's output has drained.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Credit {
+    pub(super) letters: u32,
+    pub(super) bytes: u32,
+    /// The end of the output is watched: the credit comes back with it.
+    pub(super) watched: bool,
+}
+
+impl Credit {
+    pub(super) const FULL: Self =
+        Self { letters: CREDIT_LETTERS, bytes: CREDIT_BYTES, watched: false };
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.letters == 0 || self.bytes == 0
+    }
+
+    pub(super) fn spend(&mut self, bytes: u32) {
+        self.letters = self.letters.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Session {
+    pub(super) fn new(address: IpAddr, trust: Trust, now: Millis) -> Self {
+        Self {
+            address,
+            trust,
+            stage: Stage::Open,
+            since: now,
+            heard: now,
+            armed: Armed::default(),
+            said: 0,
+            tries: 0,
+            bytes_before: 0,
+            away: None,
+            credit: Credit::FULL,
+            announced: 0,
+        }
+    }
+
+    pub(super) fn user(&self) -> Option<UserId> {
+        match self.stage {
+            Stage::Online(user) => Some(user),
+            _ => None,
+        }
+    }
+}

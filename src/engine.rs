@@ -1,0 +1,232 @@
+//! The engine: hub and spool in the one order that keeps the promise. Events go in and are
+//! decided at once; what the hub wants said is held until the journal is durable, and only then
+//! handed over. Simulations run this same code.
+//!
+//! ```text
+//! handle(event)…  tick()      decided, records gather in memory
+//! commit()                    one write, one fdatasync if a promise stands on it
+//! release(say)                only now anything is said
+//! ```
+//!
+//! What is said is held by batch: a commit that finishes later would release its batch later.
+
+use crate::core::event::{Action, Conn, Event, Flow, Note};
+use crate::core::hub::{Hub, Rules, Turn};
+use crate::core::password::Verifier;
+use crate::proto::command::Verb;
+use crate::proto::name::UserName;
+use crate::proto::plain::Showing;
+use crate::proto::reply::Reply;
+use crate::store::disk::Disk;
+use crate::store::recovery::{Recovery, SpoolError};
+use crate::store::spool::{Ask, Config, Spool};
+use crate::time::{Millis, Now};
+use log::{error, info, warn};
+use std::io;
+
+/// What the world is to do, once it is durable.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// Say this.
+    Say(Conn, &'a Reply),
+    /// Show a letter.
+    Show {
+        /// To whom.
+        conn: Conn,
+        /// Its sender.
+        from: &'a UserName,
+        /// Its text.
+        body: &'a str,
+        /// How it came.
+        showing: Showing,
+    },
+    /// Report `Drained` when all of it is written.
+    Watch(Conn),
+    /// Report now what was acknowledged.
+    Look(Conn),
+    /// Hand over its lines again.
+    Resume(Conn),
+    /// Write what is left, then close.
+    Close {
+        /// Which.
+        conn: Conn,
+        /// See [`Action::Close`].
+        witness: bool,
+    },
+}
+
+/// The rules and the journal of one server.
+pub struct Engine<D: Disk> {
+    hub: Hub,
+    spool: Spool<D>,
+    /// Decided, not durable.
+    held: Vec<Action>,
+    /// Durable, not said.
+    durable: Vec<Action>,
+    tally: Tally,
+}
+
+impl<D: Disk> Engine<D> {
+    /// Replays the spool on `disk` and begins a run.
+    pub fn open(
+        disk: D,
+        config: Config,
+        rules: Rules,
+        entries: Vec<(UserName, Verifier)>,
+        now: Now,
+        entropy: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
+    ) -> Result<(Self, Recovery), SpoolError> {
+        let mut hub = Hub::new(rules, entries);
+        let mut visit = |record: &_, at, ledger: &mut crate::store::ledger::Ledger| {
+            hub.restore(record, at, &mut |at| ledger.release(at));
+        };
+        let (mut spool, recovery) = Spool::open(disk, config, now.unix_ms, entropy, &mut visit)?;
+        hub.set_secret(*spool.secret());
+        let mut held = Vec::new();
+        let epoch = spool.epoch();
+        hub.restored(epoch, &mut Turn { now, journal: &mut spool, out: &mut held });
+        Ok((Self { hub, spool, held, durable: Vec::new(), tally: Tally::default() }, recovery))
+    }
+
+    /// Handles what happened. Nothing is said before [`Engine::release`].
+    pub fn handle(&mut self, event: Event<'_>, now: Now) -> Flow {
+        self.begin(now);
+        self.hub.handle(event, &mut Turn { now, journal: &mut self.spool, out: &mut self.held })
+    }
+
+    /// Does what has become due.
+    pub fn tick(&mut self, now: Now) {
+        self.begin(now);
+        self.hub.tick(&mut Turn { now, journal: &mut self.spool, out: &mut self.held });
+    }
+
+    /// A new segment begins with what must outlive the older ones.
+    fn begin(&mut self, now: Now) {
+        if self.spool.roll_due() {
+            self.hub.checkpoint(now.unix_ms, &mut self.spool);
+        }
+    }
+
+    /// When [`Engine::tick`] is wanted next. Time zero means: as soon as the others have had their
+    /// turn.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        if self.spool.compact_due() {
+            return Some(Millis(0));
+        }
+        self.hub.deadline()
+    }
+
+    /// Longest line to be handed over from `conn`, in bytes.
+    #[must_use]
+    pub fn line_limit(&self, conn: Conn) -> usize {
+        self.hub.line_limit(conn)
+    }
+
+    /// Makes what was decided durable. After an error the process must end without saying any of
+    /// it: the next start replays.
+    pub fn commit(&mut self) -> io::Result<()> {
+        if self.spool.compact_due() {
+            let hub = &mut self.hub;
+            self.spool.compact_step(&mut |ask| match ask {
+                Ask::Needs { user, id, at } => hub.needs(user, id, at),
+                Ask::Moved { user, id, to } => {
+                    hub.moved(user, id, to);
+                    true
+                }
+            })?;
+        }
+        self.spool.commit()?;
+        self.durable.append(&mut self.held);
+        Ok(())
+    }
+
+    /// Hands over what is durable. Fails if a letter's text cannot be read for a reason other
+    /// than damage to that letter.
+    pub fn release(&mut self, mut say: impl FnMut(Output<'_>)) -> io::Result<()> {
+        let mut durable = std::mem::take(&mut self.durable);
+        for action in durable.drain(..) {
+            match action {
+                Action::Say { conn, reply } => say(Output::Say(conn, &reply)),
+                Action::Show { conn, from, at, again, waited } => match self.spool.body(at) {
+                    Ok(body) => {
+                        let showing = Showing { again, waited };
+                        say(Output::Show { conn, from: &from, body, showing });
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                        error!("letter from {from} is damaged and cannot be shown: {e}");
+                        say(Output::Say(conn, &Reply::LetterDamaged(from)));
+                    }
+                    Err(e) => return Err(e),
+                },
+                Action::Watch { conn } => say(Output::Watch(conn)),
+                Action::Look { conn } => say(Output::Look(conn)),
+                Action::Resume { conn } => say(Output::Resume(conn)),
+                Action::Close { conn, witness } => say(Output::Close { conn, witness }),
+                Action::Note(note) => self.tally.note(note),
+            }
+        }
+        self.durable = durable;
+        self.tally.write();
+        Ok(())
+    }
+
+    /// Ends the run in order.
+    pub fn stop(&mut self, now: Now) -> io::Result<()> {
+        self.spool.stop(now.unix_ms)
+    }
+}
+
+/// What a turn tells the log: repeated commands become one line.
+#[derive(Default)]
+struct Tally(Vec<(Option<UserName>, Option<Verb>, u32)>);
+
+impl Tally {
+    fn note(&mut self, note: Note) {
+        let Note::Command { user, verb } = note else {
+            // Lines stay in the order in which things happened.
+            self.write();
+            return write_note(&note);
+        };
+        match self.0.last_mut() {
+            Some((last, same, count)) if *last == user && *same == verb => *count += 1,
+            _ => self.0.push((user, verb, 1)),
+        }
+    }
+
+    fn write(&mut self) {
+        for (user, verb, count) in self.0.drain(..) {
+            let who = user.as_ref().map_or("not signed in", UserName::as_str);
+            let what = verb.map_or("unknown", Verb::name);
+            match count {
+                1 => info!("{who}: {what}"),
+                n => info!("{who}: {what} x{n}"),
+            }
+        }
+    }
+}
+
+/// The fixed words of the log.
+fn write_note(note: &Note) {
+    match note {
+        Note::SignInFailed { user: Some(user), address, why } => {
+            warn!("sign-in of {user} from {address} failed: {why}");
+        }
+        Note::SignInFailed { user: None, address, why } => {
+            warn!("sign-in of an unknown user from {address} failed: {why}");
+        }
+        Note::SignedIn { user, address } => info!("{user} signed in from {address}"),
+        Note::SignedOff { user, address, why } => {
+            info!("{user} signed off from {address}: {}", why.reason());
+        }
+        Note::Dismissed { address, why } => {
+            warn!("connection from {address} dismissed: {}", why.reason());
+        }
+        Note::Limited { user: Some(user), what } => warn!("{user}: limit reached: {what}"),
+        Note::Limited { user: None, what } => warn!("limit reached: {what}"),
+        Note::Held { user, letters } => {
+            warn!("{letters} letters of {user} are held: the user was removed");
+        }
+        Note::Command { .. } => {}
+    }
+}
