@@ -1,1 +1,7 @@
 //! What touches the file system: the spool behind the [`disk::Disk`] seam, and the password file.
+
+pub mod disk;
+pub mod ledger;
+pub mod record;
+pub mod recovery;
+pub mod spool;

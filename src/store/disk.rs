@@ -1,0 +1,233 @@
+//! The seam between the spool and the file system: what the journal asks of a directory, and the
+//! directory itself. Tests put a simulated disk in its place. It knows nothing of records.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::{error, fmt};
+
+/// A directory of files, as the spool needs it. Each error names the path.
+pub trait Disk {
+    /// An open file. It stays usable when its name is taken away.
+    type File;
+
+    /// The names in the directory, in any order.
+    fn list(&mut self) -> io::Result<Vec<String>>;
+    /// Makes a file that must not exist yet.
+    fn create(&mut self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file that exists.
+    fn open(&mut self, name: &str) -> io::Result<Self::File>;
+    /// The file's length in bytes.
+    fn len(&mut self, file: &Self::File) -> io::Result<u64>;
+    /// Reads until `into` is full or the file ends, and returns how many bytes it was.
+    fn read_at(&mut self, file: &Self::File, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `bytes`, or fails with any part of them written.
+    fn write_all_at(&mut self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes durable what was written to the file. After an error nothing is known of it, and
+    /// trying again proves nothing: the kernel forgets what it failed to write.
+    fn sync_data(&mut self, file: &Self::File) -> io::Result<()>;
+    /// Makes durable which names the directory has.
+    fn sync_dir(&mut self) -> io::Result<()>;
+    /// Gives the file another name, in place of the file that had it.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Takes a name away.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+}
+
+/// Why a spool directory cannot be opened. The text advises.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The directory is missing and cannot be made.
+    CannotCreate(String),
+    /// Another server has it.
+    InUse(String),
+    /// It may not be read, written or tightened.
+    Permission(String),
+    /// Anything else.
+    Io(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CannotCreate(text) | Self::InUse(text) => f.write_str(text),
+            Self::Permission(text) | Self::Io(text) => f.write_str(text),
+        }
+    }
+}
+
+impl error::Error for OpenError {}
+
+/// What may be done to a [`FileDisk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Full,
+    ReadOnly,
+}
+
+/// A real directory. One with full access holds the lock as long as it lives.
+#[derive(Debug)]
+pub struct FileDisk {
+    dir: PathBuf,
+    handle: File,
+    access: Access,
+    /// Never read: the lock goes when the file is closed.
+    _lock: Option<File>,
+}
+
+/// A file of a [`FileDisk`].
+#[derive(Debug)]
+pub struct OpenFile {
+    file: File,
+    name: String,
+}
+
+impl FileDisk {
+    /// Opens `dir` for the one server that may write there; makes it if it is missing. Others of
+    /// this machine's users can neither list nor read it.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        make_directory(dir)?;
+        let failed = |what: &str, e: &io::Error| open_error(&dir.join(what), e);
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(dir.join("lock"))
+            .map_err(|e| failed("lock", &e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let dir = dir.display();
+                return Err(OpenError::InUse(format!(
+                    "spool directory {dir} is in use by another mms server (it holds \
+                     {dir}/lock); stop that one or use another --spool"
+                )));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed("lock", &e)),
+        }
+        let handle = File::open(dir).map_err(|e| failed("", &e))?;
+        Ok(Self { dir: dir.to_owned(), handle, access: Access::Full, _lock: Some(lock) })
+    }
+
+    /// Opens `dir` to look at it, whether or not a server runs there. Refuses every change.
+    pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
+        let handle = File::open(dir).map_err(|e| open_error(dir, &e))?;
+        fs::read_dir(dir).map_err(|e| open_error(dir, &e))?;
+        Ok(Self { dir: dir.to_owned(), handle, access: Access::ReadOnly, _lock: None })
+    }
+
+    fn error(&self, name: &str, e: &io::Error) -> io::Error {
+        io::Error::new(e.kind(), format!("{}: {e}", self.dir.join(name).display()))
+    }
+
+    fn writable(&self, name: &str) -> io::Result<()> {
+        match self.access {
+            Access::Full => Ok(()),
+            Access::ReadOnly => Err(self.error(name, &io::ErrorKind::ReadOnlyFilesystem.into())),
+        }
+    }
+
+    fn opened(&self, name: &str, options: &OpenOptions) -> io::Result<OpenFile> {
+        let file = options.open(self.dir.join(name)).map_err(|e| self.error(name, &e))?;
+        Ok(OpenFile { file, name: name.to_owned() })
+    }
+}
+
+fn open_error(path: &Path, e: &io::Error) -> OpenError {
+    let text = format!("{}: {e}", path.display());
+    match e.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::Permission(text)
+        }
+        _ => OpenError::Io(text),
+    }
+}
+
+/// Makes `dir` if it is missing, and tightens its mode if others could look in.
+fn make_directory(dir: &Path) -> Result<(), OpenError> {
+    let cannot = |e: &io::Error| {
+        OpenError::CannotCreate(format!("cannot make spool directory {}: {e}", dir.display()))
+    };
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    if !missing.is_empty() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| cannot(&e))?;
+    }
+    // A letter is durable only if the directory it lies in is.
+    for made in missing {
+        let parent = made.parent().filter(|path| !path.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        File::open(parent).and_then(|handle| handle.sync_all()).map_err(|e| cannot(&e))?;
+    }
+    let found = fs::metadata(dir).map_err(|e| open_error(dir, &e))?;
+    if !found.is_dir() {
+        return Err(cannot(&io::ErrorKind::NotADirectory.into()));
+    }
+    if found.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(|e| open_error(dir, &e))?;
+    }
+    Ok(())
+}
+
+impl Disk for FileDisk {
+    type File = OpenFile;
+
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.dir).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        });
+        names.map_err(|e| self.error("", &e))
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<OpenFile> {
+        self.writable(name)?;
+        self.opened(name, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<OpenFile> {
+        self.opened(name, OpenOptions::new().read(true).write(self.access == Access::Full))
+    }
+
+    fn len(&mut self, file: &OpenFile) -> io::Result<u64> {
+        Ok(file.file.metadata().map_err(|e| self.error(&file.name, &e))?.len())
+    }
+
+    fn read_at(&mut self, file: &OpenFile, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < into.len() {
+            match file.file.read_at(&mut into[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(more) => done += more,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error(&file.name, &e)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_all_at(&mut self, file: &OpenFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.writable(&file.name)?;
+        file.file.write_all_at(bytes, offset).map_err(|e| self.error(&file.name, &e))
+    }
+
+    fn sync_data(&mut self, file: &OpenFile) -> io::Result<()> {
+        file.file.sync_data().map_err(|e| self.error(&file.name, &e))
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        self.handle.sync_all().map_err(|e| self.error("", &e))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.writable(from)?;
+        fs::rename(self.dir.join(from), self.dir.join(to)).map_err(|e| self.error(from, &e))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.writable(name)?;
+        fs::remove_file(self.dir.join(name)).map_err(|e| self.error(name, &e))
+    }
+}

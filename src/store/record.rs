@@ -1,0 +1,648 @@
+//! A record as bytes: one line that a person can read, grep and check, and that tells damage from
+//! data. It knows nothing of files, segments or what the records mean.
+//!
+//! ```text
+//! =L 000000000000002a 000030 1c291ca3 1753000000.7 1753000123456 d tim +fred,ann Hello there
+//! ||                | |      |        the payload; its shape depends on the kind
+//! ||                | |      the CRC-32 of kind, batch, length and payload
+//! ||                | the payload's length
+//! ||                the batch: goes up by one after every sync
+//! |the kind
+//! the mark: LF and = stand together at a record's beginning and nowhere else
+//! ```
+//!
+//! A body keeps its LF as VT (0x0B), which the protocol accepts from nobody. So no text can
+//! contain a record's beginning, and nobody can forge a record by sending one.
+//!
+//! Numbers in the frame are lower-case hexadecimal and nothing else is accepted: an upper-case
+//! digit is one bit away from a lower-case one, and every single flipped bit must be noticed.
+
+use crate::core::record::{Letter, LetterId, LetterKind, Record};
+use crc32fast::Hasher;
+
+/// The format this code writes. A segment of a later one is refused.
+pub const FORMAT: u32 = 1;
+/// The frame in front of the payload, in bytes.
+pub const HEAD_BYTES: usize = 36;
+/// Longest payload the frame can tell, in bytes.
+const PAYLOAD_MOST: usize = 0xFF_FFFF;
+/// An empty frame; the x are patched.
+const BLANK: [u8; HEAD_BYTES] = *b"=x xxxxxxxxxxxxxxxx xxxxxx xxxxxxxx ";
+
+/// The first record of every segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The spool's name.
+    pub spool: u64,
+    /// The segment's number.
+    pub segment: u32,
+    /// The format it is written in.
+    pub format: u32,
+}
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// The beginning of a segment.
+    Header(Header),
+    /// A record. A letter's body is as stored: [`restore`] gives its lines back.
+    Record(Record<'a>),
+}
+
+/// A whole, verified record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The sync it was written before. A later number proves that this one was made durable.
+    pub batch: u64,
+    /// What it says.
+    pub entry: Entry<'a>,
+    /// Frame, payload and line end in bytes.
+    pub bytes: usize,
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// They end before the record does.
+    Short,
+    /// They do not begin with a frame.
+    Head,
+    /// The checksum is another.
+    Checksum,
+    /// The checksum is right, so the length is; but no LF follows.
+    End {
+        /// Length of the whole record.
+        bytes: usize,
+    },
+    /// The checksum is right, but what it covers makes no sense here.
+    Payload {
+        /// Length of the whole record.
+        bytes: usize,
+    },
+}
+
+/// Adds a record to `out` and returns its length in bytes. Names must be well-formed user names.
+pub fn encode(out: &mut Vec<u8>, batch: u64, record: &Record<'_>) -> usize {
+    match record {
+        Record::Started { epoch, unix_ms } => {
+            let start = begin(out, b'E', batch);
+            push_decimal(out, u64::from(*epoch));
+            out.push(b' ');
+            push_decimal(out, *unix_ms);
+            finish(out, start)
+        }
+        Record::Letter(letter) => encode_letter(out, batch, letter),
+        Record::Offered { user, through } => encode_mark(out, b'O', batch, user, *through),
+        Record::Settled { user, through } => encode_mark(out, b'T', batch, user, *through),
+        Record::Held { user, through } => encode_mark(out, b'H', batch, user, *through),
+        Record::SignedIn { user, unix_ms } => encode_presence(out, b'I', batch, user, *unix_ms),
+        Record::SignedOff { user, unix_ms } => encode_presence(out, b'U', batch, user, *unix_ms),
+        Record::Alive { unix_ms } => encode_instant(out, b'A', batch, *unix_ms),
+        Record::Stopped { unix_ms } => encode_instant(out, b'X', batch, *unix_ms),
+    }
+}
+
+/// Adds a segment's beginning to `out` and returns its length in bytes.
+pub fn encode_header(out: &mut Vec<u8>, batch: u64, header: &Header) -> usize {
+    let start = begin(out, b'S', batch);
+    for byte in header.spool.to_be_bytes() {
+        out.extend_from_slice(&HEX[usize::from(byte)]);
+    }
+    out.push(b' ');
+    push_decimal(out, u64::from(header.segment));
+    out.push(b' ');
+    push_decimal(out, u64::from(header.format));
+    finish(out, start)
+}
+
+fn encode_letter(out: &mut Vec<u8>, batch: u64, letter: &Letter<'_>) -> usize {
+    debug_assert!(!letter.from.contains([' ', '\n']) && !letter.to.contains([' ', '\n']));
+    out.reserve(HEAD_BYTES + 48 + letter.from.len() + letter.to.len() + letter.body.len());
+    let start = begin(out, b'L', batch);
+    push_id(out, letter.id);
+    out.push(b' ');
+    push_decimal(out, letter.unix_ms);
+    out.extend_from_slice(match letter.kind {
+        LetterKind::Direct => b" d ",
+        LetterKind::Broadcast => b" b ",
+    });
+    out.extend_from_slice(letter.from.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(letter.to.as_bytes());
+    out.push(b' ');
+    let body = out.len();
+    out.extend_from_slice(letter.body.as_bytes());
+    if let Some(at) = memchr::memchr(b'\n', &out[body..]) {
+        replace_lines(&mut out[body + at..]);
+    }
+    finish(out, start)
+}
+
+#[cold]
+fn replace_lines(body: &mut [u8]) {
+    for byte in body.iter_mut().filter(|byte| **byte == b'\n') {
+        *byte = 0x0B;
+    }
+}
+
+fn encode_mark(out: &mut Vec<u8>, kind: u8, batch: u64, user: &str, id: LetterId) -> usize {
+    debug_assert!(!user.contains([' ', '\n']));
+    let start = begin(out, kind, batch);
+    out.extend_from_slice(user.as_bytes());
+    out.push(b' ');
+    push_id(out, id);
+    finish(out, start)
+}
+
+fn encode_presence(out: &mut Vec<u8>, kind: u8, batch: u64, user: &str, unix_ms: u64) -> usize {
+    debug_assert!(!user.contains([' ', '\n']));
+    let start = begin(out, kind, batch);
+    out.extend_from_slice(user.as_bytes());
+    out.push(b' ');
+    push_decimal(out, unix_ms);
+    finish(out, start)
+}
+
+fn encode_instant(out: &mut Vec<u8>, kind: u8, batch: u64, unix_ms: u64) -> usize {
+    let start = begin(out, kind, batch);
+    push_decimal(out, unix_ms);
+    finish(out, start)
+}
+
+/// Adds a frame whose length and checksum [`finish`] fills in.
+fn begin(out: &mut Vec<u8>, kind: u8, batch: u64) -> usize {
+    let start = out.len();
+    let mut head = BLANK;
+    head[1] = kind;
+    put_hex(&mut head[3..19], &batch.to_be_bytes());
+    out.extend_from_slice(&head);
+    start
+}
+
+fn finish(out: &mut Vec<u8>, start: usize) -> usize {
+    let length = out.len() - start - HEAD_BYTES;
+    assert!(length <= PAYLOAD_MOST, "a line and a list of names are far below 16 MiB");
+    let (head, payload) = out[start..].split_at_mut(HEAD_BYTES);
+    put_hex(&mut head[20..26], &(length as u32).to_be_bytes()[1..]);
+    let crc = checksum(head, payload);
+    put_hex(&mut head[27..35], &crc.to_be_bytes());
+    out.push(b'\n');
+    out.len() - start
+}
+
+fn checksum(head: &[u8], payload: &[u8]) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&head[1..26]);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+fn push_id(out: &mut Vec<u8>, id: LetterId) {
+    push_decimal(out, u64::from(id.epoch));
+    out.push(b'.');
+    push_decimal(out, u64::from(id.seq));
+}
+
+fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut text = [0; 20];
+    let mut at = text.len();
+    while value >= 100 {
+        at -= 2;
+        text[at..at + 2].copy_from_slice(&TENS[(value % 100) as usize]);
+        value /= 100;
+    }
+    if value >= 10 {
+        at -= 2;
+        text[at..at + 2].copy_from_slice(&TENS[value as usize]);
+    } else {
+        at -= 1;
+        text[at] = b'0' + value as u8;
+    }
+    out.extend_from_slice(&text[at..]);
+}
+
+fn put_hex(to: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in to.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&HEX[usize::from(*byte)]);
+    }
+}
+
+/// Reads the record at the beginning of `bytes`; what stands behind it does not matter.
+pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, Fault> {
+    let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
+        return Err(Fault::Short);
+    };
+    let (kind, batch, length) = read_head(head).ok_or(Fault::Head)?;
+    let Some((payload, behind)) = rest.split_at_checked(length) else {
+        return Err(Fault::Short);
+    };
+    let crc = hex(&head[27..35]).ok_or(Fault::Head)?;
+    if crc != u64::from(checksum(head, payload)) {
+        return Err(Fault::Checksum);
+    }
+    let bytes = HEAD_BYTES + length + 1;
+    match behind.first() {
+        None => return Err(Fault::Short),
+        Some(b'\n') => {}
+        Some(_) => return Err(Fault::End { bytes }),
+    }
+    let entry = str::from_utf8(payload).ok().and_then(|text| read_payload(kind, text));
+    entry.map_or(Err(Fault::Payload { bytes }), |entry| Ok(Frame { batch, entry, bytes }))
+}
+
+/// Kind, batch and payload length of a frame, whatever its checksum.
+fn read_head(head: &[u8; HEAD_BYTES]) -> Option<(u8, u64, usize)> {
+    let blanks = [head[2], head[19], head[26], head[35]];
+    if head[0] != b'=' || blanks != [b' '; 4] {
+        return None;
+    }
+    Some((head[1], hex(&head[3..19])?, hex(&head[20..26])? as usize))
+}
+
+fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
+    let record = match kind {
+        b'S' => {
+            let (spool, rest) = text.split_once(' ')?;
+            let (segment, format) = rest.split_once(' ')?;
+            let spool = if spool.len() == 16 { hex(spool.as_bytes())? } else { return None };
+            let (segment, format) = (decimal32(segment)?, decimal32(format)?);
+            return Some(Entry::Header(Header { spool, segment, format }));
+        }
+        b'E' => {
+            let (epoch, unix_ms) = text.split_once(' ')?;
+            Record::Started { epoch: decimal32(epoch)?, unix_ms: decimal(unix_ms)? }
+        }
+        b'L' => Record::Letter(read_letter(text)?),
+        b'A' => Record::Alive { unix_ms: decimal(text)? },
+        b'X' => Record::Stopped { unix_ms: decimal(text)? },
+        _ => {
+            let (user, rest) = text.split_once(' ')?;
+            match kind {
+                b'O' => Record::Offered { user, through: read_id(rest)? },
+                b'T' => Record::Settled { user, through: read_id(rest)? },
+                b'H' => Record::Held { user, through: read_id(rest)? },
+                b'I' => Record::SignedIn { user, unix_ms: decimal(rest)? },
+                b'U' => Record::SignedOff { user, unix_ms: decimal(rest)? },
+                _ => return None,
+            }
+        }
+    };
+    Some(Entry::Record(record))
+}
+
+fn read_letter(text: &str) -> Option<Letter<'_>> {
+    let (id, rest) = text.split_once(' ')?;
+    let (unix_ms, rest) = rest.split_once(' ')?;
+    let (kind, rest) = rest.split_once(' ')?;
+    let (from, rest) = rest.split_once(' ')?;
+    let (to, body) = rest.split_once(' ')?;
+    let kind = match kind {
+        "d" => LetterKind::Direct,
+        "b" => LetterKind::Broadcast,
+        _ => return None,
+    };
+    Some(Letter { id: read_id(id)?, unix_ms: decimal(unix_ms)?, kind, from, to, body })
+}
+
+fn read_id(text: &str) -> Option<LetterId> {
+    let (epoch, seq) = text.split_once('.')?;
+    Some(LetterId { epoch: decimal32(epoch)?, seq: decimal32(seq)? })
+}
+
+fn decimal(text: &str) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.bytes().try_fold(0u64, |sum, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 { None } else { sum.checked_mul(10)?.checked_add(u64::from(digit)) }
+    })
+}
+
+fn decimal32(text: &str) -> Option<u32> {
+    u32::try_from(decimal(text)?).ok()
+}
+
+/// At most 16 lower-case digits.
+fn hex(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0, |sum, digit| match digit {
+        b'0'..=b'9' => Some(sum << 4 | u64::from(digit - b'0')),
+        b'a'..=b'f' => Some(sum << 4 | u64::from(digit - b'a' + 10)),
+        _ => None,
+    })
+}
+
+/// A stored body with its line ends back in place. `scratch` is used only if there are any.
+pub fn restore<'a>(stored: &'a str, scratch: &'a mut String) -> &'a str {
+    if memchr::memchr(0x0B, stored.as_bytes()).is_none() {
+        return stored;
+    }
+    scratch.clear();
+    scratch.extend(stored.chars().map(|c| if c == '\u{b}' { '\n' } else { c }));
+    scratch
+}
+
+/// What a stretch of a segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A verified record.
+    Whole {
+        /// Its first byte.
+        offset: usize,
+        /// What it says.
+        frame: Frame<'a>,
+    },
+    /// No record.
+    Damaged {
+        /// The first damaged byte.
+        offset: usize,
+        /// How many bytes until the next whole record, or damage known to be another's.
+        bytes: usize,
+    },
+}
+
+/// Reads a segment's bytes: every byte is part of exactly one [`Piece`].
+pub struct Pieces<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Pieces<'a> {
+    /// Starts at the beginning of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Piece<'a>;
+
+    fn next(&mut self) -> Option<Piece<'a>> {
+        let offset = self.at;
+        let rest = &self.bytes[offset..];
+        if rest.is_empty() {
+            return None;
+        }
+        let bytes = match decode(rest) {
+            Ok(frame) => {
+                self.at += frame.bytes;
+                return Some(Piece::Whole { offset, frame });
+            }
+            // The checksum vouches for the length, so the next record's place is known although
+            // this one's line end may be damaged.
+            Err(Fault::End { bytes } | Fault::Payload { bytes }) => bytes,
+            Err(Fault::Short | Fault::Head | Fault::Checksum) => next_boundary(rest),
+        };
+        self.at += bytes;
+        Some(Piece::Damaged { offset, bytes })
+    }
+}
+
+/// Where behind a damaged record the next one begins whose checksum is right.
+///
+/// Only LF and `=` count: an `=` alone may stand in a body, and a damaged letter must not turn
+/// its text into records.
+fn next_boundary(bytes: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', bytes)
+        .map(|end| end + 1)
+        .filter(|begin| bytes.get(*begin) == Some(&b'='))
+        .find(|begin| {
+            let found = decode(&bytes[*begin..]);
+            matches!(found, Ok(_) | Err(Fault::End { .. } | Fault::Payload { .. }))
+        })
+        .unwrap_or(bytes.len())
+}
+
+/// The batch that a damaged stretch seems to begin in. A hint, not verified.
+#[must_use]
+pub fn likely_batch(damaged: &[u8]) -> Option<u64> {
+    damaged.first_chunk().and_then(read_head).map(|(_, batch, _)| batch)
+}
+
+/// The letters that a damaged stretch seems to have held. A hint for the log, not verified.
+pub fn likely_ids(damaged: &[u8]) -> impl Iterator<Item = LetterId> {
+    let later = memchr::memchr_iter(b'\n', damaged).map(|end| end + 1);
+    std::iter::once(0).chain(later).filter_map(|start| {
+        let line = damaged[start..].get(HEAD_BYTES..)?;
+        let text = &line[..memchr::memchr(b' ', line)?];
+        let after = line[text.len() + 1..].first()?;
+        if damaged[start + 1] != b'L' || !after.is_ascii_digit() {
+            return None;
+        }
+        read_id(str::from_utf8(text).ok()?)
+    })
+}
+
+/// Every byte as two lower-case hexadecimal digits.
+const HEX: [[u8; 2]; 256] = {
+    let digits = *b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut n = 0;
+    while n < table.len() {
+        table[n] = [digits[n >> 4], digits[n & 15]];
+        n += 1;
+    }
+    table
+};
+
+/// Every number below 100 as two decimal digits.
+const TENS: [[u8; 2]; 100] = {
+    let mut table = [[0; 2]; 100];
+    let mut n = 0;
+    while n < table.len() {
+        table[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_id() -> impl Strategy<Value = LetterId> {
+        any::<(u32, u32)>().prop_map(|(epoch, seq)| LetterId { epoch, seq })
+    }
+
+    /// Everything a record can be made of, owned.
+    #[derive(Debug, Clone)]
+    struct Parts {
+        kind: u8,
+        id: LetterId,
+        unix_ms: u64,
+        user: String,
+        to: String,
+        body: String,
+        batch: u64,
+    }
+
+    impl Parts {
+        fn record(&self) -> Record<'_> {
+            let (user, unix_ms, through) = (self.user.as_str(), self.unix_ms, self.id);
+            match self.kind {
+                0 => Record::Started { epoch: through.epoch, unix_ms },
+                1 => Record::Offered { user, through },
+                2 => Record::Settled { user, through },
+                3 => Record::Held { user, through },
+                4 => Record::SignedIn { user, unix_ms },
+                5 => Record::SignedOff { user, unix_ms },
+                6 => Record::Alive { unix_ms },
+                7 => Record::Stopped { unix_ms },
+                _ => Record::Letter(Letter {
+                    id: self.id,
+                    unix_ms,
+                    kind: if self.kind == 8 { LetterKind::Direct } else { LetterKind::Broadcast },
+                    from: user,
+                    to: &self.to,
+                    body: &self.body,
+                }),
+            }
+        }
+
+        fn encoded(&self) -> Vec<u8> {
+            let mut out = Vec::new();
+            assert_eq!(encode(&mut out, self.batch, &self.record()), out.len());
+            out
+        }
+    }
+
+    prop_compose! {
+        fn any_parts()(
+            kind in 0u8..14,
+            id in any_id(),
+            unix_ms in any::<u64>(),
+            user in "[A-Za-z0-9_-]{1,32}",
+            to in "([+]?[a-z0-9.]{1,9}(,[+]?[a-z]{1,9}){0,4})?",
+            body in "([^\u{b}]|\n|\t|=| ){0,80}",
+            batch in any::<u64>(),
+        ) -> Parts {
+            Parts { kind, id, unix_ms, user, to, body, batch }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back(parts in any_parts(), behind in any::<Vec<u8>>()) {
+            let mut bytes = parts.encoded();
+            let length = bytes.len();
+            prop_assert_eq!(memchr::memchr(b'\n', &bytes), Some(length - 1), "one line");
+            bytes.extend_from_slice(&behind);
+            let frame = decode(&bytes).unwrap();
+            prop_assert_eq!((frame.batch, frame.bytes), (parts.batch, length));
+            let Entry::Record(mut record) = frame.entry else { panic!("no header was written") };
+            let mut lines = String::new();
+            if let Record::Letter(letter) = &mut record {
+                letter.body = restore(letter.body, &mut lines);
+            }
+            prop_assert_eq!(record, parts.record());
+        }
+
+        #[test]
+        fn any_bytes_give_a_value_or_a_fault(bytes in any::<Vec<u8>>()) {
+            let _ = decode(&bytes);
+            let mut at = 0;
+            for piece in Pieces::new(&bytes) {
+                let (offset, length) = match piece {
+                    Piece::Whole { offset, frame } => (offset, frame.bytes),
+                    Piece::Damaged { offset, bytes } => (offset, bytes),
+                };
+                prop_assert_eq!(offset, at);
+                prop_assert!(length > 0);
+                at += length;
+            }
+            prop_assert_eq!(at, bytes.len());
+            let _ = (likely_batch(&bytes), likely_ids(&bytes).count());
+        }
+
+        #[test]
+        fn every_flipped_bit_is_noticed(parts in any_parts()) {
+            let good = parts.encoded();
+            for bit in 0..good.len() * 8 {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(decode(&bad).is_err(), "bit {}", bit);
+            }
+        }
+
+        #[test]
+        fn a_cut_record_is_short(parts in any_parts(), cut in any::<prop::sample::Index>()) {
+            let good = parts.encoded();
+            prop_assert_eq!(decode(&good[..cut.index(good.len())]), Err(Fault::Short));
+        }
+
+        #[test]
+        fn a_flipped_byte_costs_one_record(
+            three in prop::array::uniform3(any_parts()), at in any::<prop::sample::Index>()
+        ) {
+            let [a, b, c] = three.map(|parts| parts.encoded());
+            let mut all = [&a[..], &b[..], &c[..]].concat();
+            let hit = a.len() + at.index(b.len());
+            all[hit] ^= 0x11;
+            let whole: Vec<usize> = Pieces::new(&all)
+                .filter_map(|piece| match piece {
+                    Piece::Whole { offset, .. } => Some(offset),
+                    Piece::Damaged { .. } => None,
+                })
+                .collect();
+            prop_assert_eq!(whole, [0, a.len() + b.len()]);
+        }
+    }
+
+    #[test]
+    fn a_person_can_read_it() {
+        let letter = Letter {
+            id: LetterId { epoch: 1_753_000_000, seq: 7 },
+            unix_ms: 1_753_000_123_456,
+            kind: LetterKind::Direct,
+            from: "tim",
+            to: "+fred,ann",
+            body: "Hello there",
+        };
+        let mut out = Vec::new();
+        encode(&mut out, 42, &Record::Letter(letter));
+        let text = String::from_utf8(out).unwrap();
+        let (head, payload) = text.split_at(HEAD_BYTES);
+        assert_eq!(&head[..27], "=L 000000000000002a 000038 ");
+        assert_eq!(payload, "1753000000.7 1753000123456 d tim +fred,ann Hello there\n");
+    }
+
+    #[test]
+    fn a_text_cannot_forge_a_record() {
+        let mut forged = Vec::new();
+        encode(&mut forged, 1, &Record::Alive { unix_ms: 1 });
+        let forged = String::from_utf8(forged).unwrap();
+        let body = format!("x\n{forged}{}", forged.trim_end());
+        let id = LetterId { epoch: 1, seq: 1 };
+        let kind = LetterKind::Direct;
+        let letter = Letter { id, unix_ms: 1, kind, from: "a", to: "b", body: &body };
+        let mut out = Vec::new();
+        encode(&mut out, 1, &Record::Letter(letter));
+        for at in 0..out.len() - forged.len() {
+            out[at] ^= 0x40;
+            assert!(Pieces::new(&out).all(|piece| matches!(piece, Piece::Damaged { .. })), "{at}");
+            out[at] ^= 0x40;
+        }
+    }
+
+    #[test]
+    fn a_header_reads_back() {
+        let header = Header { spool: 0xfeed, segment: 7, format: FORMAT };
+        let mut out = Vec::new();
+        encode_header(&mut out, 3, &header);
+        assert_eq!(decode(&out).unwrap().entry, Entry::Header(header));
+    }
+
+    #[test]
+    fn damage_still_tells_its_letter() {
+        let id = LetterId { epoch: 5, seq: 9 };
+        let kind = LetterKind::Broadcast;
+        let letter = Letter { id, unix_ms: 1, kind, from: "a", to: "b", body: "text" };
+        let mut out = Vec::new();
+        encode(&mut out, 6, &Record::Letter(letter));
+        out.truncate(out.len() - 2);
+        assert!(likely_ids(&out).eq([id]));
+        assert_eq!(likely_batch(&out), Some(6));
+    }
+}

@@ -1,0 +1,691 @@
+//! The journal: one append-only log shared by all mailboxes, in segments, written and synced once
+//! a turn. It knows places and bytes; whose letter waits where is the hub's business.
+//!
+//! **A turn.** Records gather in memory with [`Journal::append`] and become durable together in
+//! [`Spool::commit`]. Nothing may be said before that returned. After an error of commit the
+//! spool is of no more use: the process ends, and the next start replays.
+//!
+//! **Segments.** A batch lies in one segment; the next segment begins with a batch, once the last
+//! one is full. Segments go strictly oldest first, so a Settled record, which is always younger
+//! than the letters it settles, outlives them and never needs to be repeated: a letter that
+//! compaction copied names only those who still wait for it. All other records must be repeated
+//! in each segment: the epoch is, by the spool; what the hub knows (who is here and was, what was
+//! offered, *and what is held*, for a held letter may be copied past the record that holds it) it
+//! appends itself when [`Spool::roll_due`] says so, before the turn's first record:
+//!
+//! ```text
+//! if spool.roll_due() { hub.checkpoint(&mut spool) }
+//! hub.handle(…, &mut spool);                 // any number of times
+//! if spool.compact_due() { spool.compact_step(…)? }
+//! spool.commit()?;
+//! ```
+//!
+//! **A replay may show a letter twice**, if a crash came between copying and dropping: the second
+//! time with only those recipients who still waited. A known letter has moved: take the new
+//! place, release the old. Offered, Settled and Held hold for every letter up to theirs, whether
+//! it is shown before or after.
+
+use super::disk::Disk;
+use super::ledger::{Ledger, Segment};
+use super::record::{self, Entry, Fault, Header};
+use super::recovery::{self, Recovery, SpoolError, Visit, segment_file};
+use crate::core::record::{
+    Journal, Letter, LetterId, Location, Record, push_recipient, recipients,
+};
+use crate::limits;
+use std::ops::Range;
+use std::{io, mem};
+
+/// Whether a commit waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// What must be durable is synced: it survives a power cut.
+    Always,
+    /// Never: it survives the end of the process, not a power cut.
+    Never,
+}
+
+/// How the spool works.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Whether a commit waits for the disk.
+    pub sync: Sync,
+    /// Size at which a new segment begins.
+    pub segment_bytes: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { sync: Sync::Always, segment_bytes: limits::SEGMENT_BYTES }
+    }
+}
+
+/// What compaction asks of the hub, or tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask<'a> {
+    /// Does the user still need the letter, and from this place? Held letters are needed too.
+    Needs {
+        /// A recipient.
+        user: &'a str,
+        /// The letter.
+        id: LetterId,
+        /// Where this copy of it stands.
+        at: Location,
+    },
+    /// The letter stands somewhere else now; the old place is already released. The answer does
+    /// not matter.
+    Moved {
+        /// A recipient.
+        user: &'a str,
+        /// The letter.
+        id: LetterId,
+        /// Its new place.
+        to: Location,
+    },
+}
+
+/// Read handles kept open, most recently used first.
+const READERS: usize = 4;
+/// Bytes that a step of compaction looks at, unless a single record is longer.
+const COMPACT_BYTES: usize = 64 << 10;
+/// Memory that an exceptionally large batch does not keep.
+const BATCH_KEPT_BYTES: usize = 1 << 20;
+/// Length of the secret file.
+const SECRET_BYTES: usize = 32;
+
+/// The segment that commits go to.
+struct Current<F> {
+    number: u32,
+    file: F,
+    bytes: u32,
+    /// Whether something in it was written and not synced.
+    unsynced: bool,
+}
+
+/// The records of a turn. After the commit they stay readable until the next append.
+struct Batch {
+    bytes: Vec<u8>,
+    segment: u32,
+    /// Where it begins in the segment.
+    base: u32,
+    /// What its records carry.
+    number: u64,
+    durable: Durable,
+    pending: bool,
+}
+
+/// Whether a batch must be synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durable {
+    NeedNotBe,
+    MustBe,
+    /// Also if the spool never syncs.
+    AtAnyRate,
+}
+
+/// How far compaction has come with the oldest segment.
+#[derive(Default)]
+struct Compaction {
+    segment: u32,
+    offset: u64,
+    /// The commit that makes the last copy durable.
+    copied_with: u64,
+}
+
+/// The journal on a disk.
+pub struct Spool<D: Disk> {
+    disk: D,
+    config: Config,
+    name: u64,
+    secret: [u8; SECRET_BYTES],
+    epoch: u32,
+    started_unix_ms: u64,
+    /// None until the first commit of a new spool.
+    current: Option<Current<D::File>>,
+    batch: Batch,
+    /// Commits under way or done.
+    commits: u64,
+    ledger: Ledger,
+    compaction: Compaction,
+    readers: Vec<(u32, D::File)>,
+    scratch: Vec<u8>,
+    lines: String,
+    /// The error after which nothing more is written.
+    failed: Option<String>,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Replays the journal into `visit`, repairs it, and begins a new epoch, durably. See the
+    /// head of this file for what `visit` must know. `entropy` fills the new spool's name and
+    /// secret.
+    pub fn open(
+        mut disk: D,
+        config: Config,
+        now_unix_ms: u64,
+        entropy: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(Self, Recovery), SpoolError> {
+        let found = recovery::replay(&mut disk, visit)?;
+        let mut recovery = found.recovery;
+        let secret = read_secret(&mut disk, entropy, &mut recovery)?;
+        let name = match found.name {
+            Some(name) => name,
+            None => {
+                let mut bytes = [0; 8];
+                entropy(&mut bytes)?;
+                u64::from_le_bytes(bytes)
+            }
+        };
+        let damaged = recovery.torn_bytes + recovery.lost_bytes > 0;
+        let epoch = next_epoch(found.last_epoch, now_unix_ms, damaged)?;
+        let current = match found.tail {
+            None => None,
+            Some((number, bytes)) => {
+                let file = disk.open(&segment_file(number))?;
+                Some(Current { number, file, bytes, unsynced: false })
+            }
+        };
+        let batch = Batch {
+            bytes: Vec::new(),
+            segment: 0,
+            base: 0,
+            number: found.last_batch + 1,
+            durable: Durable::NeedNotBe,
+            pending: false,
+        };
+        let mut spool = Self {
+            disk,
+            config,
+            name,
+            secret,
+            epoch,
+            started_unix_ms: now_unix_ms,
+            current,
+            batch,
+            commits: 0,
+            ledger: found.ledger,
+            compaction: Compaction::default(),
+            readers: Vec::with_capacity(READERS),
+            scratch: Vec::new(),
+            lines: String::new(),
+            failed: None,
+        };
+        spool.begin_epoch()?;
+        Ok((spool, recovery))
+    }
+
+    /// Makes the epoch durable. It goes into the last segment although that may be full: a new
+    /// one would have to begin with what only the hub can add.
+    fn begin_epoch(&mut self) -> io::Result<()> {
+        match &self.current {
+            None => self.begin_segment(1),
+            Some(current) => {
+                let (number, base) = (current.number, current.bytes);
+                self.begin_batch(number, base);
+                self.push_started();
+            }
+        }
+        self.commit()
+    }
+
+    /// The spool's random name, drawn when it was made.
+    #[must_use]
+    pub fn name(&self) -> u64 {
+        self.name
+    }
+
+    /// Random bytes that never leave the spool, for salts of users who do not exist.
+    #[must_use]
+    pub fn secret(&self) -> &[u8; SECRET_BYTES] {
+        &self.secret
+    }
+
+    /// The epoch of this run's letters.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The segments and what of them is needed.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether nothing waits for a commit.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.batch.pending
+    }
+
+    /// Whether the next record begins a new segment, which must begin with what the hub knows.
+    #[must_use]
+    pub fn roll_due(&self) -> bool {
+        let full = |current: &Current<_>| current.bytes >= self.config.segment_bytes;
+        self.is_idle() && self.current.as_ref().is_some_and(full)
+    }
+
+    /// Writes what was appended since the last commit, and syncs if a promise stands on it.
+    /// Without anything to write it makes no system call. After an error every later call fails.
+    pub fn commit(&mut self) -> io::Result<()> {
+        self.check_usable()?;
+        if self.is_idle() {
+            return Ok(());
+        }
+        let outcome = self.write_batch();
+        self.remember_failure(outcome)
+    }
+
+    fn check_usable(&self) -> io::Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some(why) => Err(io::Error::other(format!("the journal failed before: {why}"))),
+        }
+    }
+
+    /// Nothing is written after an error: what a failed write or sync left on the disk is only
+    /// found out by reading it back at the next start.
+    fn remember_failure<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
+        if let Err(e) = &outcome {
+            self.failed = Some(e.to_string());
+        }
+        outcome
+    }
+
+    fn write_batch(&mut self) -> io::Result<()> {
+        let durable = match (self.config.sync, self.batch.durable) {
+            (_, Durable::AtAnyRate) | (Sync::Always, Durable::MustBe) => true,
+            (Sync::Always, Durable::NeedNotBe) | (Sync::Never, _) => false,
+        };
+        let rolls = self.current.as_ref().is_none_or(|c| c.number != self.batch.segment);
+        if rolls {
+            self.start_segment()?;
+        }
+        let Some(current) = &mut self.current else {
+            unreachable!("a segment was started for the batch");
+        };
+        self.disk.write_all_at(&current.file, u64::from(self.batch.base), &self.batch.bytes)?;
+        current.unsynced = true;
+        if durable {
+            self.disk.sync_data(&current.file)?;
+            current.unsynced = false;
+            if rolls {
+                // A synced file whose name is not durable is lost.
+                self.disk.sync_dir()?;
+            }
+        }
+        // Batches that a crash can tear together share a number, so that a later number proves
+        // that a sync came between. Without syncs nothing is proved; then each write counts.
+        if durable || self.config.sync == Sync::Never {
+            self.batch.number += 1;
+        }
+        current.bytes = end_of(self.batch.base, &self.batch.bytes);
+        self.ledger.set_bytes(current.number, u64::from(current.bytes));
+        self.batch.pending = false;
+        self.batch.durable = Durable::NeedNotBe;
+        Ok(())
+    }
+
+    /// Makes the file of the segment that the batch begins.
+    fn start_segment(&mut self) -> io::Result<()> {
+        // All that is not the last segment is durable: recovery takes damage there for a loss.
+        if let Some(last) = &self.current
+            && last.unsynced
+            && self.config.sync == Sync::Always
+        {
+            self.disk.sync_data(&last.file)?;
+        }
+        let number = self.batch.segment;
+        let file = self.disk.create(&segment_file(number))?;
+        self.current = Some(Current { number, file, bytes: 0, unsynced: true });
+        Ok(())
+    }
+
+    /// Ends the run in order: whatever is found behind this was never confirmed. The record gets
+    /// a batch of its own and is synced in any case.
+    pub fn stop(&mut self, unix_ms: u64) -> io::Result<()> {
+        self.batch.durable = Durable::AtAnyRate;
+        if self.is_idle() {
+            self.sync_idle()?;
+        }
+        self.commit()?;
+        self.append(&Record::Stopped { unix_ms });
+        self.batch.durable = Durable::AtAnyRate;
+        self.commit()
+    }
+
+    /// Syncs what earlier commits wrote and did not need to sync.
+    fn sync_idle(&mut self) -> io::Result<()> {
+        self.check_usable()?;
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if current.unsynced {
+            let outcome = self.disk.sync_data(&current.file);
+            current.unsynced = false;
+            self.batch.number += 1;
+            return self.remember_failure(outcome);
+        }
+        Ok(())
+    }
+
+    fn begin_batch(&mut self, segment: u32, base: u32) {
+        self.batch.bytes.clear();
+        self.batch.bytes.shrink_to(BATCH_KEPT_BYTES);
+        self.batch.segment = segment;
+        self.batch.base = base;
+        self.batch.durable = Durable::NeedNotBe;
+        self.batch.pending = true;
+        self.commits += 1;
+    }
+
+    fn begin_segment(&mut self, number: u32) {
+        self.begin_batch(number, 0);
+        self.ledger.add(number);
+        let header = Header { spool: self.name, segment: number, format: record::FORMAT };
+        record::encode_header(&mut self.batch.bytes, self.batch.number, &header);
+        self.push_started();
+    }
+
+    fn push_started(&mut self) {
+        let started = Record::Started { epoch: self.epoch, unix_ms: self.started_unix_ms };
+        self.push(&started);
+    }
+
+    fn push(&mut self, record: &Record<'_>) -> Location {
+        let offset = end_of(self.batch.base, &self.batch.bytes);
+        let bytes = record::encode(&mut self.batch.bytes, self.batch.number, record);
+        if record.must_be_durable() && self.batch.durable == Durable::NeedNotBe {
+            self.batch.durable = Durable::MustBe;
+        }
+        let mut at = Location { segment: self.batch.segment, offset, ..Location::default() };
+        at.record_bytes = u32::try_from(bytes).expect("encode keeps a record below 16 MiB");
+        if let Record::Letter(letter) = record {
+            at.body_bytes = u32::try_from(letter.body.len()).expect("part of the record");
+            self.ledger.keep(at, recipients(letter.to).count());
+        }
+        at
+    }
+
+    /// The text of the letter at `at`: from memory if it was appended in this turn or committed
+    /// last, else from the disk. The error says which record cannot be read.
+    pub fn body(&mut self, at: Location) -> io::Result<&str> {
+        let Some(range) = self.in_batch(at) else {
+            return Ok(self.letter(at)?.body);
+        };
+        let stored = self.batch.bytes[range]
+            .split_last()
+            .and_then(|(_, rest)| rest.split_at_checked(rest.len() - at.body_bytes as usize))
+            .and_then(|(_, body)| str::from_utf8(body).ok())
+            .ok_or_else(|| broken(at, "no letter begins there"))?;
+        Ok(record::restore(stored, &mut self.lines))
+    }
+
+    /// The whole letter at `at`, verified.
+    pub fn letter(&mut self, at: Location) -> io::Result<Letter<'_>> {
+        let bytes = match self.in_batch(at) {
+            Some(range) => &self.batch.bytes[range],
+            None => {
+                self.read_record(at)?;
+                &self.scratch[..]
+            }
+        };
+        let mut letter = letter_of(bytes, at)?;
+        letter.body = record::restore(letter.body, &mut self.lines);
+        Ok(letter)
+    }
+
+    /// Where in the batch's memory a record stands, if it does.
+    fn in_batch(&self, at: Location) -> Option<Range<usize>> {
+        if at.segment != self.batch.segment || at.body_bytes >= at.record_bytes {
+            return None;
+        }
+        let begin = at.offset.checked_sub(self.batch.base)? as usize;
+        let end = begin + at.record_bytes as usize;
+        (end <= self.batch.bytes.len()).then_some(begin..end)
+    }
+
+    /// Reads a record's bytes from the disk into the scratch memory.
+    fn read_record(&mut self, at: Location) -> io::Result<()> {
+        self.scratch.clear();
+        self.scratch.resize(at.record_bytes as usize, 0);
+        let mut scratch = mem::take(&mut self.scratch);
+        let outcome = self.read_at(at.segment, u64::from(at.offset), &mut scratch);
+        self.scratch = scratch;
+        if outcome? < self.scratch.len() {
+            return Err(broken(at, "the segment ends before the record"));
+        }
+        Ok(())
+    }
+
+    fn read_at(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(current) = &self.current
+            && current.number == segment
+        {
+            return self.disk.read_at(&current.file, offset, into);
+        }
+        match self.readers.iter().position(|(number, _)| *number == segment) {
+            Some(at) => self.readers[..=at].rotate_right(1),
+            None => {
+                let file = self.disk.open(&segment_file(segment))?;
+                self.readers.truncate(READERS - 1);
+                self.readers.insert(0, (segment, file));
+            }
+        }
+        self.disk.read_at(&self.readers[0].1, offset, into)
+    }
+
+    /// Whether a call of [`Self::compact_step`] has something to do.
+    #[must_use]
+    pub fn compact_due(&self) -> bool {
+        match self.oldest_closed() {
+            None => false,
+            Some(oldest) if oldest.live_letters == 0 => self.copies_are_durable(),
+            Some(oldest) => {
+                let done = &self.compaction;
+                let at_end = done.segment == oldest.number && done.offset >= oldest.bytes;
+                let (all, live) = self.ledger.bytes();
+                !at_end && all > 2 * live + 2 * u64::from(self.config.segment_bytes)
+            }
+        }
+    }
+
+    /// Does a small part of the way to a smaller journal: unlinks the oldest segment, if nobody
+    /// needs it, or copies some of its letters to the end, which the turn's commit makes durable.
+    /// Called before that commit.
+    pub fn compact_step(&mut self, hub: &mut dyn FnMut(Ask<'_>) -> bool) -> io::Result<()> {
+        self.check_usable()?;
+        if !self.compact_due() {
+            return Ok(());
+        }
+        let Some(oldest) = self.oldest_closed() else { return Ok(()) };
+        let outcome = if oldest.live_letters == 0 {
+            self.drop_oldest(oldest.number)
+        } else {
+            if self.compaction.segment != oldest.number {
+                let segment = oldest.number;
+                self.compaction = Compaction { segment, ..Compaction::default() };
+            }
+            let mut bytes = mem::take(&mut self.scratch);
+            let outcome = self.copy_some(oldest, &mut bytes, hub);
+            self.scratch = bytes;
+            outcome
+        };
+        self.remember_failure(outcome)
+    }
+
+    /// The oldest segment, unless it is the one that commits go to. What it says besides letters
+    /// is repeated in the next one, which is durable before commits go there.
+    fn oldest_closed(&self) -> Option<Segment> {
+        let current = self.current.as_ref()?.number;
+        self.ledger.oldest().copied().filter(|oldest| oldest.number < current)
+    }
+
+    fn copies_are_durable(&self) -> bool {
+        self.is_idle() || self.compaction.copied_with < self.commits
+    }
+
+    /// Each unlink is durable before the next, so that no gap appears between segments.
+    fn drop_oldest(&mut self, number: u32) -> io::Result<()> {
+        self.readers.retain(|(reader, _)| *reader != number);
+        self.disk.remove(&segment_file(number))?;
+        self.disk.sync_dir()?;
+        self.ledger.drop_oldest();
+        Ok(())
+    }
+
+    /// Copies the needed letters among the next records of the oldest segment.
+    fn copy_some(
+        &mut self,
+        oldest: Segment,
+        bytes: &mut Vec<u8>,
+        hub: &mut dyn FnMut(Ask<'_>) -> bool,
+    ) -> io::Result<()> {
+        let begin = self.compaction.offset;
+        bytes.resize(COMPACT_BYTES, 0);
+        let mut filled = self.read_at(oldest.number, begin, bytes)?;
+        let (mut to, mut lines) = (String::new(), String::new());
+        let mut done = 0;
+        for _ in 0..limits::COMPACT_RECORDS {
+            let frame = match record::decode(&bytes[done..filled]) {
+                Ok(frame) => frame,
+                Err(_) if done as u64 + begin >= oldest.bytes => break,
+                Err(Fault::Short) if done > 0 => break,
+                Err(Fault::Short) if filled == bytes.len() => {
+                    // A single record is longer than what was read.
+                    bytes.resize(2 * filled, 0);
+                    filled = self.read_at(oldest.number, begin, bytes)?;
+                    continue;
+                }
+                Err(_) => {
+                    let at = begin + done as u64;
+                    let file = segment_file(oldest.number);
+                    return Err(damaged(format!("{file}: the record at {at} is damaged")));
+                }
+            };
+            if let Entry::Record(Record::Letter(letter)) = frame.entry {
+                let at = location(oldest.number, begin + done as u64, frame.bytes, &letter);
+                let body = record::restore(letter.body, &mut lines);
+                self.copy_letter(Letter { body, ..letter }, at, &mut to, hub);
+            }
+            done += frame.bytes;
+        }
+        self.compaction.offset = begin + done as u64;
+        Ok(())
+    }
+
+    /// Appends a letter again for those who still need it from where it stands.
+    fn copy_letter(
+        &mut self,
+        letter: Letter<'_>,
+        at: Location,
+        to: &mut String,
+        hub: &mut dyn FnMut(Ask<'_>) -> bool,
+    ) {
+        let id = letter.id;
+        to.clear();
+        for one in recipients(letter.to) {
+            if hub(Ask::Needs { user: one.name, id, at }) {
+                push_recipient(to, one);
+            }
+        }
+        if to.is_empty() {
+            return;
+        }
+        let new = self.append(&Record::Letter(Letter { to, ..letter }));
+        self.compaction.copied_with = self.commits;
+        for one in recipients(to) {
+            self.ledger.release(at);
+            hub(Ask::Moved { user: one.name, id, to: new });
+        }
+    }
+}
+
+impl<D: Disk> Journal for Spool<D> {
+    fn append(&mut self, record: &Record<'_>) -> Location {
+        if self.is_idle() {
+            let current = self.current.as_ref().expect("open commits the epoch");
+            let (number, bytes) = (current.number, current.bytes);
+            if bytes >= self.config.segment_bytes {
+                self.begin_segment(number + 1);
+            } else {
+                self.begin_batch(number, bytes);
+            }
+        }
+        self.push(record)
+    }
+
+    fn release(&mut self, at: Location) {
+        self.ledger.release(at);
+    }
+}
+
+/// Where the next byte of a batch goes. A batch begins below `segment_bytes` plus one batch, and
+/// a turn appends little more than it reads: 64 KiB from each of 50,000 connections, with some
+/// 120 bytes around each of 128 commands, is 4.0e9 bytes, and the bound on all buffers is far
+/// below that.
+fn end_of(base: u32, bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len())
+        .ok()
+        .and_then(|length| base.checked_add(length))
+        .expect("a segment and one turn's input stay below 4 GiB")
+}
+
+fn location(segment: u32, offset: u64, bytes: usize, letter: &Letter<'_>) -> Location {
+    Location {
+        segment,
+        offset: u32::try_from(offset).expect("a segment was written with 32-bit places"),
+        record_bytes: u32::try_from(bytes).expect("a frame tells at most 16 MiB"),
+        body_bytes: u32::try_from(letter.body.len()).expect("part of the record"),
+    }
+}
+
+fn letter_of(bytes: &[u8], at: Location) -> io::Result<Letter<'_>> {
+    match record::decode(bytes) {
+        Ok(frame) => match frame.entry {
+            Entry::Record(Record::Letter(letter)) => Ok(letter),
+            _ => Err(broken(at, "it is no letter")),
+        },
+        Err(_) => Err(broken(at, "its checksum does not match")),
+    }
+}
+
+fn broken(at: Location, why: &str) -> io::Error {
+    let Location { segment, offset, .. } = at;
+    let file = segment_file(segment);
+    damaged(format!("{file}: the record at {offset} cannot be read: {why}"))
+}
+
+fn damaged(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Never the same epoch twice. After damage one more is skipped: the record that began the last
+/// epoch may be what was damaged.
+fn next_epoch(last: u32, now_unix_ms: u64, damaged: bool) -> io::Result<u32> {
+    let seconds = u32::try_from(now_unix_ms / 1000).unwrap_or(u32::MAX);
+    last.checked_add(1)
+        .and_then(|next| next.max(seconds).checked_add(u32::from(damaged)))
+        .ok_or_else(|| io::Error::other("the spool's epochs are used up: start a new spool"))
+}
+
+/// The spool's secret; made if it is missing, anew if it is damaged, which only changes what
+/// salt a user who does not exist seems to have.
+fn read_secret<D: Disk>(
+    disk: &mut D,
+    entropy: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
+    recovery: &mut Recovery,
+) -> io::Result<[u8; SECRET_BYTES]> {
+    match recovery::read_whole(disk, "secret") {
+        Ok(bytes) => {
+            if let Ok(secret) = bytes.try_into() {
+                return Ok(secret);
+            }
+            recovery.lines.push("secret is damaged and was drawn anew".to_owned());
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let mut secret = [0; SECRET_BYTES];
+    entropy(&mut secret)?;
+    recovery::replace(disk, "secret.tmp", "secret", &secret)?;
+    Ok(secret)
+}
