@@ -1,0 +1,387 @@
+//! A disk in memory that tells what was written from what is durable, and that fails on demand.
+//!
+//! Every call of [`Disk`] is one step. At a chosen step the power goes: from then on everything
+//! fails, until [`SimDisk::restart`] decides by a seed what of the unsynced is still there. Or a
+//! chosen step fails, once or from then on. As on Linux, a sync that failed forgets what it
+//! should have written: reads still see it, a later sync succeeds, and a power cut loses it.
+//!
+//! A clone is the same disk, so it survives the spool that used it.
+
+use super::rng::Rng;
+use mms::store::disk::Disk;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+/// What a crash does to unsynced data and names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    /// Only the process ended: the kernel keeps everything.
+    ProcessOnly,
+    /// Nothing unsynced is there.
+    LoseAll,
+    /// All of it is.
+    KeepAll,
+    /// Of each write nothing, all, a beginning or some sectors of 512 bytes; of the changes of
+    /// names any.
+    Torn,
+}
+
+/// How a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Once(io::ErrorKind),
+    ForGood(io::ErrorKind),
+}
+
+#[derive(Clone, Default)]
+struct FileState {
+    /// What reads see.
+    written: Vec<u8>,
+    /// What is durable.
+    synced: Vec<u8>,
+    /// Writes since the last sync.
+    unsynced: Vec<(usize, Vec<u8>)>,
+}
+
+/// A change of names: each is kept or lost as a whole.
+#[derive(Clone)]
+enum Change {
+    Set(String, usize),
+    Move(String, String, usize),
+    Gone(String),
+}
+
+#[derive(Clone, Default)]
+struct State {
+    files: Vec<FileState>,
+    names: BTreeMap<String, usize>,
+    synced_names: BTreeMap<String, usize>,
+    changes: Vec<Change>,
+    steps: u64,
+    crash_at: Option<u64>,
+    fault: Option<(u64, Fault)>,
+    crashed: bool,
+    life: u32,
+    syncs: u64,
+    writes: u64,
+}
+
+/// The disk.
+#[derive(Clone, Default)]
+pub struct SimDisk(Rc<RefCell<State>>);
+
+/// An open file of one life of the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct SimFile {
+    file: usize,
+    life: u32,
+}
+
+/// What happens at a step.
+enum Step {
+    Goes,
+    /// It takes effect, unsynced, and the caller does not live to see it.
+    LastOne,
+    Fails(io::ErrorKind),
+}
+
+impl SimDisk {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An independent copy as it is now.
+    pub fn fork(&self) -> Self {
+        Self(Rc::new(RefCell::new(self.0.borrow().clone())))
+    }
+
+    /// Steps so far.
+    pub fn steps(&self) -> u64 {
+        self.0.borrow().steps
+    }
+
+    /// Syncs of files and of the directory so far.
+    pub fn syncs(&self) -> u64 {
+        self.0.borrow().syncs
+    }
+
+    /// Writes so far.
+    pub fn writes(&self) -> u64 {
+        self.0.borrow().writes
+    }
+
+    /// The power goes during step `n`, counted from the first of all.
+    pub fn crash_at(&self, n: u64) {
+        self.0.borrow_mut().crash_at = Some(n);
+    }
+
+    /// Whether the power is gone.
+    pub fn crashed(&self) -> bool {
+        self.0.borrow().crashed
+    }
+
+    /// Step `n` fails, counted from the first of all.
+    pub fn fail_at(&self, n: u64, fault: Fault) {
+        self.0.borrow_mut().fault = Some((n, fault));
+    }
+
+    /// The power comes back, or the process starts again; chosen faults are over.
+    pub fn restart(&self, aftermath: Aftermath, rng: &mut Rng) {
+        let state = &mut *self.0.borrow_mut();
+        state.life += 1;
+        (state.crashed, state.crash_at, state.fault) = (false, None, None);
+        if aftermath == Aftermath::ProcessOnly {
+            return;
+        }
+        for file in &mut state.files {
+            for (offset, bytes) in std::mem::take(&mut file.unsynced) {
+                survive(&mut file.synced, offset, &bytes, aftermath, rng);
+            }
+            file.written.clone_from(&file.synced);
+        }
+        for change in std::mem::take(&mut state.changes) {
+            if aftermath == Aftermath::KeepAll || aftermath == Aftermath::Torn && rng.one_in(2) {
+                change.apply(&mut state.synced_names);
+            }
+        }
+        state.names = state.synced_names.clone();
+    }
+
+    /// The names and contents as a reader sees them.
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.0.borrow();
+        let content = |(name, file): (&String, &usize)| (name.clone(), state.files[*file].written.clone());
+        state.names.iter().map(content).collect()
+    }
+
+    /// Damages a file from outside: what is there then is durable.
+    pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let state = &mut *self.0.borrow_mut();
+        let file = &mut state.files[state.names[name]];
+        change(&mut file.written);
+        file.synced.clone_from(&file.written);
+        file.unsynced.clear();
+    }
+
+    /// Puts a file there from outside, durably.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let state = &mut *self.0.borrow_mut();
+        let (written, synced) = (bytes.to_vec(), bytes.to_vec());
+        state.files.push(FileState { written, synced, unsynced: Vec::new() });
+        let file = state.files.len() - 1;
+        state.names.insert(name.to_owned(), file);
+        state.synced_names.insert(name.to_owned(), file);
+    }
+
+    /// Takes a file away from outside, durably.
+    pub fn take(&self, name: &str) {
+        let state = &mut *self.0.borrow_mut();
+        state.names.remove(name).expect("the file exists");
+        state.synced_names.remove(name);
+    }
+}
+
+/// What of one unsynced write is there after a crash.
+fn survive(to: &mut Vec<u8>, offset: usize, bytes: &[u8], aftermath: Aftermath, rng: &mut Rng) {
+    match (aftermath, rng.below(4)) {
+        (Aftermath::LoseAll, _) | (Aftermath::Torn, 0) => {}
+        (Aftermath::Torn, 1) => put(to, offset, &bytes[..rng.below(bytes.len() + 1)]),
+        (Aftermath::Torn, 2) => {
+            let end = offset + bytes.len();
+            let mut at = offset;
+            while at < end {
+                let next = (at / 512 * 512 + 512).min(end);
+                if rng.one_in(2) {
+                    put(to, at, &bytes[at - offset..next - offset]);
+                }
+                at = next;
+            }
+        }
+        _ => put(to, offset, bytes),
+    }
+}
+
+fn put(to: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    if to.len() < offset + bytes.len() {
+        to.resize(offset + bytes.len(), 0);
+    }
+    to[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Set(name, file) => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Move(from, to, file) => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
+            }
+            Self::Gone(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl State {
+    fn step(&mut self) -> Step {
+        if self.crashed {
+            return Step::Fails(io::ErrorKind::Other);
+        }
+        self.steps += 1;
+        if self.crash_at == Some(self.steps) {
+            self.crashed = true;
+            return Step::LastOne;
+        }
+        match self.fault {
+            Some((at, Fault::Once(kind))) if at == self.steps => Step::Fails(kind),
+            Some((at, Fault::ForGood(kind))) if at <= self.steps => Step::Fails(kind),
+            _ => Step::Goes,
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.names);
+        self.changes.push(change);
+    }
+
+    fn file(&mut self, file: &SimFile) -> &mut FileState {
+        assert_eq!(file.life, self.life, "a handle does not survive a restart");
+        &mut self.files[file.file]
+    }
+}
+
+fn power_gone() -> io::Error {
+    io::Error::other("the power is gone")
+}
+
+/// For steps without effect.
+fn look(state: &mut State) -> io::Result<()> {
+    match state.step() {
+        Step::Goes => Ok(()),
+        Step::LastOne => Err(power_gone()),
+        Step::Fails(kind) => Err(kind.into()),
+    }
+}
+
+/// For steps that change names.
+fn rename(state: &mut State, change: Change) -> io::Result<()> {
+    let step = state.step();
+    if let Step::Fails(kind) = step {
+        return Err(kind.into());
+    }
+    state.change(change);
+    if matches!(step, Step::LastOne) { Err(power_gone()) } else { Ok(()) }
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        let state = &mut *self.0.borrow_mut();
+        look(state)?;
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<SimFile> {
+        let state = &mut *self.0.borrow_mut();
+        if state.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let file = state.files.len();
+        state.files.push(FileState::default());
+        rename(state, Change::Set(name.to_owned(), file))?;
+        Ok(SimFile { file, life: state.life })
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<SimFile> {
+        let state = &mut *self.0.borrow_mut();
+        look(state)?;
+        let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(SimFile { file, life: state.life })
+    }
+
+    fn len(&mut self, file: &SimFile) -> io::Result<u64> {
+        let state = &mut *self.0.borrow_mut();
+        look(state)?;
+        Ok(state.file(file).written.len() as u64)
+    }
+
+    fn read_at(&mut self, file: &SimFile, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let state = &mut *self.0.borrow_mut();
+        look(state)?;
+        let bytes = &state.file(file).written;
+        let bytes = bytes.get(offset as usize..).unwrap_or_default();
+        let length = bytes.len().min(into.len());
+        into[..length].copy_from_slice(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn write_all_at(&mut self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        state.writes += 1;
+        let (length, outcome) = match state.step() {
+            Step::Goes => (bytes.len(), Ok(())),
+            Step::LastOne => (bytes.len(), Err(power_gone())),
+            // A write that fails has often done a part.
+            Step::Fails(_) if state.crashed => return Err(power_gone()),
+            Step::Fails(kind) => (bytes.len() / 2, Err(kind.into())),
+        };
+        let done = bytes[..length].to_vec();
+        let file = state.file(file);
+        put(&mut file.written, offset as usize, &done);
+        file.unsynced.push((offset as usize, done));
+        outcome
+    }
+
+    fn sync_data(&mut self, file: &SimFile) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        state.syncs += 1;
+        let step = state.step();
+        let crashed = state.crashed;
+        let file = state.file(file);
+        match step {
+            Step::Goes => {
+                for (offset, bytes) in std::mem::take(&mut file.unsynced) {
+                    put(&mut file.synced, offset, &bytes);
+                }
+                Ok(())
+            }
+            Step::Fails(kind) if !crashed => {
+                file.unsynced.clear();
+                Err(kind.into())
+            }
+            _ => Err(power_gone()),
+        }
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        state.syncs += 1;
+        look(state)?;
+        state.changes.clear();
+        state.synced_names = state.names.clone();
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        let file = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        rename(state, Change::Move(from.to_owned(), to.to_owned(), file))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        if !state.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        rename(state, Change::Gone(name.to_owned()))
+    }
+}
