@@ -1,5 +1,7 @@
 //! The command line: clap definitions, one file a subcommand.
 
+pub mod user;
+
 use std::fmt;
 
 /// Why a command failed: one line for a person and the exit code for a script.

@@ -5,3 +5,4 @@ pub mod ledger;
 pub mod record;
 pub mod recovery;
 pub mod spool;
+pub mod users;
