@@ -333,6 +333,10 @@ fn prompt(name: &UserName) -> Result<Vec<u8>, Failure> {
         Err(error) => Err(Failure::new(Code::Io, format!("no password: {error}"))),
     };
     let first = ask(format!("Password for {name}: "))?;
+    if first.is_empty() {
+        // To be refused; asking for nothing again would be silly.
+        return Ok(first);
+    }
     let mut second = ask("The same again: ".into())?;
     let same = first == second;
     wipe(&mut second);
