@@ -13,11 +13,13 @@
 use crate::core::event::{Action, Conn, Event, Flow, Note};
 use crate::core::hub::{Hub, Rules, Turn};
 use crate::core::password::Verifier;
+use crate::core::record::Record;
 use crate::proto::command::Verb;
 use crate::proto::name::UserName;
 use crate::proto::plain::Showing;
 use crate::proto::reply::Reply;
 use crate::store::disk::Disk;
+use crate::store::ledger::Ledger;
 use crate::store::recovery::{Recovery, SpoolError};
 use crate::store::spool::{Ask, Config, Spool};
 use crate::time::{Millis, Now};
@@ -77,7 +79,7 @@ impl<D: Disk> Engine<D> {
         entropy: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
     ) -> Result<(Self, Recovery), SpoolError> {
         let mut hub = Hub::new(rules, entries);
-        let mut visit = |record: &_, at, ledger: &mut crate::store::ledger::Ledger| {
+        let mut visit = |record: &Record<'_>, at, ledger: &mut Ledger| {
             hub.restore(record, at, &mut |at| ledger.release(at));
         };
         let (mut spool, recovery) = Spool::open(disk, config, now.unix_ms, entropy, &mut visit)?;

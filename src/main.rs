@@ -1,14 +1,22 @@
 //! Parse, run, one line on error, exit code.
 
 use clap::Parser;
-use mms::cli::{Code, user::User};
+use mms::cli::{Code, server::Server, user::User};
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// A messaging server that telnet can talk to.
+/// A messaging server that telnet can talk to and that never loses a message it has said OK to.
 #[derive(Parser)]
-#[command(name = "mms", version)]
+#[command(
+    name = "mms",
+    version,
+    after_help = "\
+Try it, with the sample users of the repository (fred's password is fred1):
+  mms server 1060 users       and in another terminal:
+  telnet localhost 1060       signin fred, whoison, send Tim hello, signout"
+)]
 enum Mms {
+    Server(Server),
     User(User),
 }
 
@@ -21,8 +29,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { exit(Code::Usage) } else { ExitCode::SUCCESS };
         }
     };
+    let out = &mut std::io::stdout();
     let done = match mms {
-        Mms::User(user) => user.run(&mut std::io::stdout()),
+        Mms::Server(server) => server.run(out),
+        Mms::User(user) => user.run(out),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

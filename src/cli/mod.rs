@@ -1,5 +1,6 @@
 //! The command line: clap definitions, one file a subcommand.
 
+pub mod server;
 pub mod user;
 
 use std::fmt;

@@ -42,8 +42,6 @@ pub struct Telnet {
     state: State,
     /// The options refused so far, a bit each: those asked of us, those offered to us.
     refused: [[u64; 4]; 2],
-    /// The peer agreed to let us echo, and so shows nothing of what is typed.
-    hides_typing: bool,
 }
 
 impl Telnet {
@@ -51,12 +49,6 @@ impl Telnet {
     #[must_use]
     pub fn is_needless(bytes: &[u8]) -> bool {
         memchr::memchr(IAC, bytes).is_none()
-    }
-
-    /// Whether the peer hides what is typed, Enter included.
-    #[must_use]
-    pub fn hides_typing(&self) -> bool {
-        self.hides_typing
     }
 
     /// Moves the text of `bytes` to its front and returns its length; appends to `answer` what is
@@ -107,8 +99,8 @@ impl Telnet {
     fn negotiate(&mut self, verb: u8, option: u8, answer: &mut Vec<u8>) {
         match (verb, option) {
             (DO, TIMING_MARK) => answer.extend_from_slice(&[IAC, WILL, TIMING_MARK]),
-            (DO, ECHO) => self.hides_typing = true,
-            (DONT, ECHO) => self.hides_typing = false,
+            // The answer to what the prompt asked for.
+            (DO | DONT, ECHO) => {}
             (DO, _) if self.is_new(0, option) => answer.extend_from_slice(&[IAC, WONT, option]),
             (WILL, _) if self.is_new(1, option) => answer.extend_from_slice(&[IAC, DONT, option]),
             _ => {}

@@ -1,0 +1,265 @@
+//! `mms server`: options to settings, and the order in which a server comes up. Whatever is wrong
+//! is found before anything is changed: users, port, log, spool.
+
+use super::{Code, Failure};
+use crate::core::hub::{Duplicate, Rules, SelfSend};
+use crate::core::password::Verifier;
+use crate::engine::Engine;
+use crate::limits::{
+    BLOCK_TIME_S, CONNECTIONS, DESCRIPTORS_KEPT, IDLE_TIMEOUT_S, MAILBOX_BYTES, MAILBOX_LETTERS,
+    MAX_FAILURES,
+};
+use crate::logging::{self, LogFile};
+use crate::net::{Clock, Network, Server as Loop, Settings, listen, raise_descriptor_limit};
+use crate::proto::name::UserName;
+use crate::store::disk::{FileDisk, OpenError};
+use crate::store::recovery::{Recovery, SpoolError};
+use crate::store::spool::{Config, Sync};
+use crate::store::users;
+use clap::{Args, ValueEnum};
+use log::{error, info, warn};
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Run the server: people reach it with telnet, nc or the like.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mms server 1060 users                       then: telnet localhost 1060
+  mms server 0 users                          a free port; it is printed
+  mms server 1060 users --bind 0.0.0.0        reachable from other machines
+  TIME_OUT=600 mms server 1060 users          sign off who is idle for 10 minutes
+
+It prints 'mms: listening on ADDRESS:PORT' when it is ready. SIGTERM or Ctrl-C stop it in order;
+SIGHUP reads the password file again and reopens the log. An argument goes before the
+environment, the environment before the default.
+
+Exit codes: 0 stopped in order; 64 the command line is wrong; 66 the password file is missing
+or cannot be read; 69 the port is in use; 73 the spool or the log cannot be made; 74 the disk
+failed, and nothing was confirmed that is not stored; 75 another server has the spool; 77 no
+permission; 78 the password file is wrong.")]
+pub struct Server {
+    /// The TCP port, 0 to 65535; 0 takes a free one
+    #[arg(value_parser = port)]
+    port: u16,
+    /// The password file (see `mms user`)
+    users: PathBuf,
+    /// The address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    bind: IpAddr,
+    /// The directory for messages that wait
+    #[arg(long, value_name = "DIR", default_value = "spool")]
+    spool: PathBuf,
+    /// The log file; it also goes to stderr if that is a terminal
+    #[arg(long, value_name = "FILE", default_value = "server.log")]
+    log: PathBuf,
+    /// Sign off who has given no command for so many seconds; 0 is never
+    #[arg(long, value_name = "SECONDS", env = "TIME_OUT", default_value_t = IDLE_TIMEOUT_S,
+        value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+    idle_timeout: u64,
+    /// How long a name is blocked for an address after too many failed sign-ins
+    #[arg(long, value_name = "SECONDS", env = "BLOCK_TIME", default_value_t = BLOCK_TIME_S,
+        value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+    block_time: u64,
+    /// Failed sign-ins in a row that block; 0 is never
+    #[arg(long, value_name = "N", default_value_t = MAX_FAILURES)]
+    max_failures: u32,
+    /// Refuse messages to oneself
+    #[arg(long)]
+    no_self_send: bool,
+    /// A second sign-in of a user who is online: refuse it while the first session is alive, or
+    /// let it replace the first
+    #[arg(long, value_enum, default_value_t = OnDuplicate::Refuse)]
+    duplicate: OnDuplicate,
+    /// Wait for the disk before a message is confirmed: always; or never, which survives the end
+    /// of the server but not a power cut
+    #[arg(long, value_enum, default_value_t = OnSync::Always)]
+    sync: OnSync,
+    /// Networks whose connections are exempt from caps, or none; lockout holds for all
+    #[arg(long, value_name = "NETWORK,…", default_value = "127.0.0.0/8,::1", value_parser = networks)]
+    trusted: Networks,
+    /// Messages that may wait for one user
+    #[arg(long, value_name = "N", default_value_t = MAILBOX_LETTERS)]
+    mailbox_letters: usize,
+    /// Bytes of messages that may wait for one user
+    #[arg(long, value_name = "BYTES", default_value_t = MAILBOX_BYTES)]
+    mailbox_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnDuplicate {
+    Refuse,
+    Replace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnSync {
+    Always,
+    Never,
+}
+
+#[derive(Clone, Debug)]
+struct Networks(Vec<Network>);
+
+fn networks(words: &str) -> Result<Networks, String> {
+    if words == "none" {
+        return Ok(Networks(Vec::new()));
+    }
+    let all: Result<_, _> = words.split(',').map(|word| word.trim().parse()).collect();
+    all.map(Networks).map_err(|fault: crate::net::NotANetwork| fault.to_string())
+}
+
+fn port(word: &str) -> Result<u16, String> {
+    word.parse().map_err(|_| "a port is a number from 0 to 65535; 0 takes a free one".into())
+}
+
+impl Server {
+    /// Runs the server until it is asked to stop. Tells on `out` when it is ready.
+    ///
+    /// # Errors
+    /// If it cannot start, or the disk fails.
+    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let users = users::load(&self.users)?;
+        for warning in &users.warnings {
+            _ = writeln!(io::stderr(), "mms: {warning}");
+        }
+        let address = SocketAddr::new(self.bind, self.port);
+        let listener = listen(address).map_err(|e| cannot_listen(address, &e))?;
+        let address = listener.local_addr().map_err(|e| cannot_listen(address, &e))?;
+        let disk = FileDisk::open(&self.spool).map_err(cannot_open_spool)?;
+        let log = logging::start(&self.log).map_err(|e| {
+            let path = self.log.display();
+            Failure::new(Code::CannotCreate, format!("cannot write the log {path}: {e}; use --log"))
+        })?;
+        let clock = Clock::start();
+        let (engine, recovery) = Engine::open(
+            disk,
+            self.config(),
+            self.rules(),
+            users.entries,
+            clock.now(),
+            &mut |bytes| getrandom::fill(bytes).map_err(io::Error::other),
+        )
+        .map_err(|e| cannot_replay(&e))?;
+        tell_recovery(&recovery);
+        let settings = Settings { connections: connections(), trusted: self.trusted.0.clone() };
+        let server = Loop::new(engine, listener, settings)
+            .map_err(|e| Failure::new(Code::Io, format!("cannot set up the event loop: {e}")))?;
+        info!("listening on {address}");
+        log::logger().flush();
+        // Nobody may be reading it; whoever is waits for this line.
+        _ = writeln!(out, "mms: listening on {address}").and_then(|()| out.flush());
+        server.run(&clock, &mut || self.reload(&log)).map_err(|e| {
+            error!("the disk failed: {e}");
+            log::logger().flush();
+            Failure::new(
+                Code::Io,
+                format!(
+                    "the disk failed: {e}; nothing was confirmed that is not stored. Make room or \
+                     mend the disk under {}, then start again",
+                    self.spool.display()
+                ),
+            )
+        })
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            idle_timeout_s: self.idle_timeout,
+            block_time_s: self.block_time,
+            max_failures: self.max_failures,
+            self_send: if self.no_self_send { SelfSend::Refused } else { SelfSend::Allowed },
+            duplicate: match self.duplicate {
+                OnDuplicate::Refuse => Duplicate::Refuse,
+                OnDuplicate::Replace => Duplicate::Replace,
+            },
+            mailbox_letters: self.mailbox_letters,
+            mailbox_bytes: self.mailbox_bytes,
+        }
+    }
+
+    fn config(&self) -> Config {
+        let sync = match self.sync {
+            OnSync::Always => Sync::Always,
+            OnSync::Never => Sync::Never,
+        };
+        Config { sync, ..Config::default() }
+    }
+
+    /// What SIGHUP asks for. Whatever is bad now, the old one stays.
+    fn reload(&self, log: &LogFile) -> Option<Vec<(UserName, Verifier)>> {
+        if let Err(e) = log.reopen() {
+            warn!("log {} not reopened, the old one is kept: {e}", self.log.display());
+        }
+        match users::load(&self.users) {
+            Ok(users) => {
+                for warning in &users.warnings {
+                    warn!("{warning}");
+                }
+                info!("users reloaded: {}", users.entries.len());
+                Some(users.entries)
+            }
+            Err(e) => {
+                error!("users not reloaded, the old ones are kept: {e}");
+                None
+            }
+        }
+    }
+}
+
+/// Connections at most: the descriptors, less those for everything else.
+fn connections() -> usize {
+    let descriptors =
+        raise_descriptor_limit().map_or(1024, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    descriptors.saturating_sub(DESCRIPTORS_KEPT).clamp(1, CONNECTIONS)
+}
+
+fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
+    let port = address.port();
+    match e.kind() {
+        ErrorKind::AddrInUse => Failure::new(
+            Code::Unavailable,
+            format!(
+                "port {port} on {} is in use; stop what uses it or choose another, 0 for a free one",
+                address.ip()
+            ),
+        ),
+        ErrorKind::PermissionDenied => Failure::new(
+            Code::Permission,
+            format!("port {port} needs the right to use ports below 1024; choose a higher one"),
+        ),
+        ErrorKind::AddrNotAvailable => Failure::new(
+            Code::Unavailable,
+            format!("this machine has no address {}; use another --bind", address.ip()),
+        ),
+        _ => Failure::new(Code::Unavailable, format!("cannot listen on {address}: {e}")),
+    }
+}
+
+fn cannot_open_spool(e: OpenError) -> Failure {
+    let code = match e {
+        OpenError::CannotCreate(_) => Code::CannotCreate,
+        OpenError::InUse(_) => Code::TryLater,
+        OpenError::Permission(_) => Code::Permission,
+        OpenError::Io(_) => Code::Io,
+    };
+    Failure::new(code, e.to_string())
+}
+
+fn cannot_replay(e: &SpoolError) -> Failure {
+    let code = match e {
+        SpoolError::Io(_) => Code::Io,
+        SpoolError::NewerFormat { .. } => Code::Config,
+    };
+    error!("spool not opened: {e}");
+    log::logger().flush();
+    Failure::new(code, e.to_string())
+}
+
+fn tell_recovery(recovery: &Recovery) {
+    info!("spool replayed: {} letters in {} bytes", recovery.letters, recovery.bytes);
+    for line in &recovery.lines {
+        warn!("spool: {line}");
+    }
+}

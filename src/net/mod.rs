@@ -1,0 +1,15 @@
+//! The shell around the rules: waits, reads the clocks, owns the sockets. mio and slab live here;
+//! the file system does not.
+
+mod clock;
+mod network;
+mod ports;
+mod server;
+mod signals;
+#[allow(unsafe_code)] // two system calls that no crate wraps safely
+mod sys;
+
+pub use clock::Clock;
+pub use network::{Network, NotANetwork};
+pub use server::{Reload, Server, Settings, listen};
+pub use sys::raise_descriptor_limit;

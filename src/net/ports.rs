@@ -1,0 +1,390 @@
+//! A port: one connection's socket, buffers and state. It moves bytes and knows when they have
+//! arrived; what they mean is decided elsewhere.
+//!
+//! A port keeps no buffer while it has nothing unfinished: an idle connection costs its slot.
+
+use super::sys;
+use crate::core::deadlines::Armed;
+use crate::core::event::End;
+use crate::limits::{
+    LINGER_MS, OBSERVE_MS, OUTPUT_CLOSE_BYTES, OUTPUT_PAUSE_BYTES, STALLED_MS, WITNESS_MS,
+};
+use crate::proto::line::Framer;
+use crate::proto::plain::{self, Showing};
+use crate::proto::reply::Reply;
+use crate::proto::telnet::{HIDE_TYPING, SHOW_TYPING, Telnet};
+use crate::time::Millis;
+use mio::net::TcpStream;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::AsFd as _;
+
+/// How far a connection is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It lives.
+    Open,
+    /// Its last output is being written.
+    Flushing { witness: bool },
+    /// All is written. The write side stays open to see whether a reset comes after the last
+    /// acknowledgement, which came at `quiet_since`.
+    Witnessing { quiet_since: Option<Millis> },
+    /// Our side is closed; the peer's is awaited until then. `read` if the peer is known to have
+    /// taken all.
+    Draining { until: Millis, read: bool },
+    /// To be freed at the end of the turn.
+    Gone(End),
+}
+
+/// A point in what was said, to be acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    position: u64,
+    said: u32,
+}
+
+/// One connection.
+pub(super) struct Port {
+    pub(super) stream: TcpStream,
+    pub(super) framer: Framer,
+    telnet: Option<Box<Telnet>>,
+    /// Bytes read and not yet framed.
+    pub(super) inbox: Vec<u8>,
+    /// Bytes to be written, from `written` on.
+    outbox: Vec<u8>,
+    written: usize,
+    /// Bytes handed to the kernel.
+    position: u64,
+    /// Things said, as the rules count them.
+    said: u32,
+    /// The last of them that was a letter.
+    letter_said: u32,
+    acknowledged_said: u32,
+    mark: Option<Mark>,
+    observe_at: Option<Millis>,
+    observe_step: u8,
+    stalled_since: Option<Millis>,
+    pub(super) phase: Phase,
+    /// The socket may have bytes for us.
+    pub(super) readable: bool,
+    /// The peer's FIN is in the socket, behind the bytes.
+    pub(super) peer_closed: bool,
+    /// The FIN was read.
+    pub(super) ended: bool,
+    /// Its lines wait until they are asked for again.
+    pub(super) held: bool,
+    /// It is in the queue of ports to be read.
+    pub(super) queued: bool,
+    /// It is in the list of ports to be written.
+    pub(super) dirty: bool,
+    /// The end of its output is to be reported.
+    pub(super) watched: bool,
+    /// The poll tells when it can be written.
+    pub(super) wants_write: bool,
+    pub(super) armed: Armed,
+}
+
+/// What a look at a port showed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Nothing,
+    /// The peer's kernel has this many of the things said.
+    Acknowledged(u32),
+}
+
+impl Port {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            framer: Framer::default(),
+            telnet: None,
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            written: 0,
+            position: 0,
+            said: 0,
+            letter_said: 0,
+            acknowledged_said: 0,
+            mark: None,
+            observe_at: None,
+            observe_step: 0,
+            stalled_since: None,
+            phase: Phase::Open,
+            readable: false,
+            peer_closed: false,
+            ended: false,
+            held: false,
+            queued: false,
+            dirty: false,
+            watched: false,
+            wants_write: false,
+            armed: Armed::default(),
+        }
+    }
+
+    // ---- reading -----------------------------------------------------------------------------
+
+    /// Whether the rules may be handed this connection's lines now.
+    pub(super) fn listens(&self) -> bool {
+        self.phase == Phase::Open && !self.held && self.pending() <= OUTPUT_PAUSE_BYTES
+    }
+
+    /// Reads once into `buffer`; returns the length of the text that came, after the telnet
+    /// filter.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let count = loop {
+            match self.stream.read(buffer) {
+                Ok(0) => {
+                    self.readable = false;
+                    self.ended = true;
+                    return 0;
+                }
+                Ok(count) => break count,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return 0;
+                }
+                Err(_) => {
+                    self.readable = false;
+                    self.broke();
+                    return 0;
+                }
+            }
+        };
+        // Less than asked for means that the socket is empty; a new edge comes with new bytes.
+        // Only the FIN's edge has come already.
+        self.readable = count == buffer.len() || self.peer_closed;
+        let bytes = &mut buffer[..count];
+        if self.telnet.is_none() && Telnet::is_needless(bytes) {
+            return count;
+        }
+        self.telnet.get_or_insert_default().filter(bytes, &mut self.outbox)
+    }
+
+    // ---- saying ------------------------------------------------------------------------------
+
+    pub(super) fn say(&mut self, reply: &Reply) {
+        self.said = self.said.wrapping_add(1);
+        match reply {
+            Reply::PasswordPrompt => self.outbox.extend_from_slice(&HIDE_TYPING),
+            Reply::PasswordRead => self.outbox.extend_from_slice(&SHOW_TYPING),
+            _ => {}
+        }
+        plain::render(reply, &mut self.outbox);
+    }
+
+    pub(super) fn show(&mut self, from: &str, body: &str, showing: Showing) {
+        self.said = self.said.wrapping_add(1);
+        self.letter_said = self.said;
+        plain::letter(from, body, showing, &mut self.outbox);
+    }
+
+    /// Bytes not yet handed to the kernel.
+    pub(super) fn pending(&self) -> usize {
+        self.outbox.len() - self.written
+    }
+
+    /// Uses a buffer of the pool, if it has none of its own.
+    pub(super) fn lend(&mut self, pool: &mut Vec<Vec<u8>>) {
+        if self.outbox.capacity() == 0
+            && let Some(buffer) = pool.pop()
+        {
+            self.outbox = buffer;
+        }
+    }
+
+    /// Writes what the kernel takes. An emptied buffer goes back to the pool.
+    pub(super) fn write(&mut self, now: Millis, pool: &mut Vec<Vec<u8>>) {
+        while self.pending() > 0 {
+            match self.stream.write(&self.outbox[self.written..]) {
+                Ok(0) => return self.broke(),
+                Ok(count) => {
+                    self.written += count;
+                    self.position += count as u64;
+                    self.stalled_since = None;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return self.broke(),
+            }
+        }
+        if self.pending() == 0 {
+            let mut buffer = std::mem::take(&mut self.outbox);
+            self.written = 0;
+            if buffer.capacity() <= POOLED_BYTES && pool.len() < POOL {
+                buffer.clear();
+                pool.push(buffer);
+            }
+        } else {
+            self.stalled_since.get_or_insert(now);
+            if self.written > OUTPUT_PAUSE_BYTES {
+                self.outbox.drain(..self.written);
+                self.written = 0;
+            }
+            if self.pending() > OUTPUT_CLOSE_BYTES {
+                self.phase = Phase::Gone(End::Stalled);
+            }
+        }
+    }
+
+    // ---- what has arrived ----------------------------------------------------------------------
+
+    /// Letters were said that are not known to have arrived: look after them.
+    pub(super) fn observe_letters(&mut self, now: Millis) {
+        let behind = self.letter_said.wrapping_sub(self.acknowledged_said);
+        if self.observe_at.is_none() && behind != 0 && behind < u32::MAX / 2 {
+            self.observe_step = 0;
+            self.observe_at = Some(now.plus(OBSERVE_MS[0]));
+        }
+    }
+
+    /// Looks how much the peer's kernel has acknowledged.
+    pub(super) fn look(&mut self) -> Seen {
+        let Ok(unacknowledged) = sys::unacknowledged(self.stream.as_fd()) else {
+            return Seen::Nothing;
+        };
+        let arrived = self.position.saturating_sub(unacknowledged);
+        let end = self.position + self.pending() as u64;
+        let mark = *self.mark.get_or_insert(Mark { position: end, said: self.said });
+        if arrived < mark.position {
+            return Seen::Nothing;
+        }
+        // Perhaps more than the mark has arrived.
+        let said = if arrived >= end { self.said } else { mark.said };
+        self.mark = None;
+        self.acknowledged_said = said;
+        Seen::Acknowledged(said)
+    }
+
+    fn all_arrived(&self) -> bool {
+        // Our own FIN counts as a byte, whose acknowledgement may be still on its way.
+        let ours = matches!(self.phase, Phase::Draining { .. });
+        self.pending() == 0
+            && sys::unacknowledged(self.stream.as_fd()).is_ok_and(|n| n <= u64::from(ours))
+    }
+
+    // ---- closing -------------------------------------------------------------------------------
+
+    pub(super) fn broke(&mut self) {
+        let read = matches!(self.phase, Phase::Draining { read: true, .. });
+        self.phase = Phase::Gone(if read { End::Orderly } else { End::Broken });
+    }
+
+    pub(super) fn close(&mut self, witness: bool) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Flushing { witness };
+            self.inbox = Vec::new();
+            self.held = false;
+        }
+    }
+
+    /// Goes on closing, as far as it can.
+    pub(super) fn go_on_closing(&mut self, now: Millis) {
+        match self.phase {
+            Phase::Open | Phase::Gone(_) => {}
+            Phase::Flushing { .. } if self.pending() > 0 => {}
+            Phase::Flushing { witness: true } => {
+                self.phase = Phase::Witnessing { quiet_since: None };
+                self.observe_step = 0;
+                self.witness(now);
+            }
+            Phase::Flushing { witness: false } => self.shut(now, false),
+            Phase::Witnessing { .. } => self.witness(now),
+            Phase::Draining { until, read } => {
+                if self.ended {
+                    let orderly = read || self.all_arrived();
+                    self.phase = Phase::Gone(if orderly { End::Orderly } else { End::Broken });
+                } else if until <= now {
+                    self.broke();
+                }
+            }
+        }
+    }
+
+    fn witness(&mut self, now: Millis) {
+        let Phase::Witnessing { quiet_since } = self.phase else { return };
+        match quiet_since {
+            None if self.all_arrived() => {
+                self.phase = Phase::Witnessing { quiet_since: Some(now) };
+            }
+            None => self.observe_step = (self.observe_step + 1).min(LAST_STEP),
+            Some(since) if now.since(since) >= WITNESS_MS => self.shut(now, true),
+            Some(_) => {}
+        }
+    }
+
+    fn shut(&mut self, now: Millis, read: bool) {
+        let arrived = self.all_arrived();
+        if self.ended {
+            // Both sides are closed, and there is nothing unread that could cause a reset.
+            self.phase = Phase::Gone(if read || arrived { End::Orderly } else { End::Broken });
+            return;
+        }
+        match self.stream.shutdown(Shutdown::Write) {
+            Ok(()) => self.phase = Phase::Draining { until: now.plus(LINGER_MS), read },
+            Err(_) => self.broke(),
+        }
+    }
+
+    // ---- time ----------------------------------------------------------------------------------
+
+    /// When it must be looked at next.
+    pub(super) fn deadline(&self, now: Millis) -> Option<Millis> {
+        let closing = match self.phase {
+            Phase::Witnessing { quiet_since: Some(since) } => Some(since.plus(WITNESS_MS)),
+            Phase::Witnessing { quiet_since: None } => {
+                Some(now.plus(OBSERVE_MS[usize::from(self.observe_step)]))
+            }
+            Phase::Draining { until, .. } => Some(until),
+            Phase::Open | Phase::Flushing { .. } | Phase::Gone(_) => None,
+        };
+        let stalled = self.stalled_since.map(|since| since.plus(STALLED_MS));
+        let observe = self.observe_at.filter(|_| self.phase == Phase::Open);
+        [closing, stalled, observe].into_iter().flatten().min()
+    }
+
+    /// Its deadline may have come.
+    pub(super) fn due(&mut self, now: Millis) -> Seen {
+        if self.stalled_since.is_some_and(|since| now.since(since) >= STALLED_MS) {
+            self.phase = Phase::Gone(End::Stalled);
+            return Seen::Nothing;
+        }
+        if self.phase != Phase::Open {
+            // A peer that acknowledges nothing for so long is not waited for.
+            self.go_on_closing(now);
+            return Seen::Nothing;
+        }
+        if !self.observe_at.is_some_and(|at| at <= now) {
+            return Seen::Nothing;
+        }
+        self.observe_at = None;
+        let seen = self.look();
+        if seen == Seen::Nothing {
+            self.observe_step = (self.observe_step + 1).min(LAST_STEP);
+            self.observe_at = Some(now.plus(OBSERVE_MS[usize::from(self.observe_step)]));
+        } else {
+            self.observe_letters(now);
+        }
+        seen
+    }
+
+    /// The error that a poll reported, if the connection is broken.
+    pub(super) fn check_error(&mut self) {
+        if matches!(self.stream.take_error(), Ok(Some(_)) | Err(_)) {
+            self.broke();
+        }
+    }
+}
+
+/// Last index of the steps between looks.
+const LAST_STEP: u8 = (OBSERVE_MS.len() - 1) as u8;
+/// Buffers that are kept for reuse, and the largest that is.
+const POOL: usize = 256;
+const POOLED_BYTES: usize = 64 << 10;
+
+/// Whether accepting failed for want of descriptors or memory: a new edge will not come, so it
+/// must be tried again.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

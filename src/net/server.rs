@@ -1,0 +1,536 @@
+//! The server: one thread, and the turn. Wait, read, decide, commit, write, reap.
+
+use super::clock::Clock;
+use super::network::{Network, trust};
+use super::ports::{Phase, Port, Seen, is_shortage};
+use super::signals::{Wish, Wishes};
+use crate::core::deadlines::Deadlines;
+use crate::core::event::{Conn, End, Event, Flow};
+use crate::core::password::Verifier;
+use crate::engine::{Engine, Output};
+use crate::limits::{
+    ACCEPT_RETRY_MS, ACCEPTS_A_TURN, BACKLOG, COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN,
+    OUTPUT_PAUSE_BYTES, READ_BYTES_A_TURN, STOP_MS,
+};
+use crate::proto::line::Frame;
+use crate::proto::name::UserName;
+use crate::store::disk::Disk;
+use crate::time::{Millis, Now};
+use log::{info, warn};
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+const LISTENER: Token = Token(usize::MAX);
+const SIGNALS: Token = Token(usize::MAX - 1);
+/// Events taken from the kernel a turn.
+const EVENTS: usize = 1024;
+/// Bytes read at once before sign-in: no more than may be executed.
+const READ_BYTES_BEFORE: usize = 2 * LINE_BYTES_BEFORE_SIGNIN;
+
+/// What SIGHUP does: reads the password file and reopens the log. None keeps the users as they
+/// are.
+pub type Reload<'a> = dyn FnMut() -> Option<Vec<(UserName, Verifier)>> + 'a;
+
+/// How the server listens.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Connections at most.
+    pub connections: usize,
+    /// The networks that are exempt from caps.
+    pub trusted: Vec<Network>,
+}
+
+/// The listening socket and all connections.
+pub struct Server<D: Disk> {
+    engine: Engine<D>,
+    settings: Settings,
+    poll: Poll,
+    wishes: Wishes,
+    /// None once the server stops.
+    listener: Option<TcpListener>,
+    accept_ready: bool,
+    accept_retry_at: Option<Millis>,
+    ports: Slab<Port>,
+    /// Ports that may have lines for us, each at most once.
+    unread: VecDeque<Conn>,
+    /// Ports that were said something, each at most once.
+    dirty: Vec<Conn>,
+    /// What the ports have to tell the rules.
+    news: Vec<News>,
+    gone: Vec<Conn>,
+    deadlines: Deadlines,
+    buffer: Vec<u8>,
+    pool: Vec<Vec<u8>>,
+    stop_at: Option<Millis>,
+}
+
+#[derive(Debug)]
+enum News {
+    Acknowledged(Conn, u32),
+    Drained(Conn),
+    Closed(Conn, End),
+}
+
+/// A socket that listens on `address`.
+///
+/// # Errors
+/// If the address cannot be had.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Connections inherit these from the listener, which saves six calls for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+impl<D: Disk> Server<D> {
+    /// A server on a listening socket.
+    ///
+    /// # Errors
+    /// If the poll or the signals cannot be set up.
+    pub fn new(
+        engine: Engine<D>,
+        mut listener: TcpListener,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let wishes = Wishes::register(poll.registry(), SIGNALS)?;
+        Ok(Self {
+            engine,
+            settings,
+            poll,
+            wishes,
+            listener: Some(listener),
+            accept_ready: true,
+            accept_retry_at: None,
+            ports: Slab::new(),
+            unread: VecDeque::new(),
+            dirty: Vec::new(),
+            news: Vec::new(),
+            gone: Vec::new(),
+            deadlines: Deadlines::default(),
+            buffer: vec![0; READ_BYTES_A_TURN],
+            pool: Vec::new(),
+            stop_at: None,
+        })
+    }
+
+    /// Serves until a signal asks to stop; then everyone has been told and the journal is ended.
+    ///
+    /// # Errors
+    /// If the journal cannot be written: nothing that it does not hold was said.
+    pub fn run(mut self, clock: &Clock, reload: &mut Reload<'_>) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut now = clock.now();
+        loop {
+            self.wait(&mut events, now)?;
+            now = clock.now();
+            self.turn(&events, now, reload)?;
+            let told_all = self.ports.is_empty() && self.news.is_empty();
+            if self.stop_at.is_some_and(|at| told_all || at <= now.mono) {
+                break;
+            }
+        }
+        self.engine.stop(now)?;
+        info!("stopped");
+        log::logger().flush();
+        Ok(())
+    }
+
+    fn wait(&mut self, events: &mut Events, now: Now) -> io::Result<()> {
+        let busy = !self.unread.is_empty()
+            || !self.news.is_empty()
+            || (self.accept_ready && self.listener.is_some());
+        let nearest =
+            [self.engine.deadline(), self.deadlines.nearest(), self.accept_retry_at, self.stop_at];
+        let timeout = match nearest.into_iter().flatten().min() {
+            _ if busy => Some(Duration::ZERO),
+            // A millisecond more, for the clock is rounded down.
+            Some(at) if at > now.mono => Some(Duration::from_millis(at.since(now.mono) + 1)),
+            Some(_) => Some(Duration::ZERO),
+            None => None,
+        };
+        match self.poll.poll(events, timeout) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn turn(&mut self, events: &Events, now: Now, reload: &mut Reload<'_>) -> io::Result<()> {
+        for news in std::mem::take(&mut self.news) {
+            self.tell(&news, now);
+        }
+        for event in events {
+            match event.token() {
+                LISTENER => self.accept_ready = true,
+                SIGNALS => self.obey(now, reload),
+                Token(key) => self.ready(key, event),
+            }
+        }
+        self.accept(now);
+        // Ports that come back into the queue have had their turn.
+        for _ in 0..self.unread.len() {
+            if let Some(conn) = self.unread.pop_front() {
+                self.read(conn, now);
+            }
+        }
+        while let Some(conn) = self.deadlines.due(now.mono) {
+            self.due(conn, now.mono);
+        }
+        if self.engine.deadline().is_some_and(|at| at <= now.mono) {
+            self.engine.tick(now);
+        }
+        self.engine.commit()?;
+        self.speak(now.mono)?;
+        self.write(now.mono);
+        self.reap(now.mono);
+        log::logger().flush();
+        Ok(())
+    }
+
+    fn tell(&mut self, news: &News, now: Now) {
+        let event = match *news {
+            News::Acknowledged(conn, through) => Event::Acknowledged { conn, through },
+            News::Drained(conn) => Event::Drained { conn },
+            News::Closed(conn, end) => {
+                // The slot was kept until the rules have heard of it.
+                self.ports.remove(key(conn));
+                Event::Closed { conn, end }
+            }
+        };
+        self.engine.handle(event, now);
+    }
+
+    fn obey(&mut self, now: Now, reload: &mut Reload<'_>) {
+        let wishes: Vec<Wish> = self.wishes.take().collect();
+        if wishes.contains(&Wish::Reload)
+            && let Some(entries) = reload()
+        {
+            self.engine.handle(Event::Reloaded { entries }, now);
+        }
+        if wishes.contains(&Wish::Stop) && self.stop_at.is_none() {
+            info!("stopping");
+            self.stop_at = Some(now.mono.plus(STOP_MS));
+            self.listener = None;
+            self.engine.handle(Event::Stopping, now);
+        }
+    }
+
+    // ---- accepting -----------------------------------------------------------------------------
+
+    fn accept(&mut self, now: Now) {
+        if self.accept_retry_at.is_some_and(|at| at <= now.mono) {
+            self.accept_retry_at = None;
+            self.accept_ready = true;
+        }
+        if !self.accept_ready {
+            return;
+        }
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, address)) => self.open(stream, address.ip(), now),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.accept_ready = false;
+                    return;
+                }
+                Err(e) if is_shortage(&e) => {
+                    // They wait in the kernel's queue; each close tries again, too.
+                    warn!("cannot accept a connection now: {e}");
+                    self.accept_ready = false;
+                    self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
+                    return;
+                }
+                // The peer was faster in giving up.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn open(&mut self, mut stream: mio::net::TcpStream, address: IpAddr, now: Now) {
+        let address = address.to_canonical();
+        if self.ports.len() >= self.settings.connections {
+            warn!("connection from {address} refused: {} are open", self.ports.len());
+            // If it cannot be told, it sees the close.
+            let _ = stream.write(b">> MMS is full, try again later\r\n");
+            return;
+        }
+        let entry = self.ports.vacant_entry();
+        let token = Token(entry.key());
+        if let Err(e) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
+            warn!("connection from {address} dropped: {e}");
+            return;
+        }
+        let conn = Conn(u32::try_from(token.0).expect("there are at most 50,000"));
+        entry.insert(Port::new(stream));
+        let trust = trust(&self.settings.trusted, address);
+        self.engine.handle(Event::Opened { conn, address, trust }, now);
+    }
+
+    // ---- reading -------------------------------------------------------------------------------
+
+    fn ready(&mut self, key: usize, event: &mio::event::Event) {
+        let Some(port) = self.ports.get_mut(key) else { return };
+        let conn = Conn(u32::try_from(key).expect("there are at most 50,000"));
+        if event.is_error() {
+            port.check_error();
+            enlist(&mut self.dirty, conn, &mut port.dirty);
+        }
+        if event.is_readable() || event.is_read_closed() {
+            port.readable = true;
+            port.peer_closed |= event.is_read_closed();
+            queue(&mut self.unread, conn, port);
+        }
+        if event.is_writable() && port.wants_write {
+            enlist(&mut self.dirty, conn, &mut port.dirty);
+        }
+    }
+
+    fn read(&mut self, conn: Conn, now: Now) {
+        let Some(port) = self.ports.get_mut(key(conn)) else { return };
+        port.queued = false;
+        match port.phase {
+            Phase::Open => {}
+            Phase::Gone(_) => return,
+            _ => return self.discard(conn),
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.read_lines(conn, &mut buffer, now);
+        self.buffer = buffer;
+    }
+
+    /// Hands the connection's lines over, first those that were read before.
+    fn read_lines(&mut self, conn: Conn, buffer: &mut [u8], now: Now) {
+        let mut commands = COMMANDS_A_TURN;
+        let Some(port) = self.ports.get_mut(key(conn)) else { return };
+        if !port.listens() {
+            return;
+        }
+        if !port.inbox.is_empty() {
+            let mut input = std::mem::take(&mut port.inbox);
+            let used = lines(&mut self.engine, port, conn, &input, &mut commands, now);
+            input.drain(..used);
+            port.inbox = input;
+        }
+        if commands > 0 && port.listens() && port.readable {
+            let size = match self.engine.line_limit(conn) {
+                LINE_BYTES_BEFORE_SIGNIN => READ_BYTES_BEFORE,
+                _ => READ_BYTES_A_TURN,
+            };
+            let count = port.read(&mut buffer[..size]);
+            if port.pending() > 0 {
+                // The telnet filter has answered.
+                enlist(&mut self.dirty, conn, &mut port.dirty);
+            }
+            if port.inbox.is_empty() {
+                let input = &buffer[..count];
+                let used = lines(&mut self.engine, port, conn, input, &mut commands, now);
+                port.inbox.extend_from_slice(&input[used..]);
+            } else {
+                let mut input = std::mem::take(&mut port.inbox);
+                input.extend_from_slice(&buffer[..count]);
+                let used = lines(&mut self.engine, port, conn, &input, &mut commands, now);
+                input.drain(..used);
+                port.inbox = input;
+            }
+        }
+        if port.inbox.is_empty() && port.inbox.capacity() > 0 {
+            port.inbox = Vec::new();
+        }
+        if matches!(port.phase, Phase::Gone(_)) {
+            return enlist(&mut self.dirty, conn, &mut port.dirty);
+        }
+        if commands == 0 || (port.readable && port.listens()) {
+            return queue(&mut self.unread, conn, port);
+        }
+        if port.ended && port.listens() {
+            // What stands behind the last line end was never finished.
+            port.inbox = Vec::new();
+            self.engine.handle(Event::Ended { conn }, now);
+        }
+    }
+
+    /// Reads and forgets what a peer still sends after our goodbye, to see its end.
+    fn discard(&mut self, conn: Conn) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if let Some(port) = self.ports.get_mut(key(conn)) {
+            if port.readable && !port.ended {
+                port.read(&mut buffer);
+            }
+            if port.readable && !port.ended {
+                queue(&mut self.unread, conn, port);
+            }
+            enlist(&mut self.dirty, conn, &mut port.dirty);
+        }
+        self.buffer = buffer;
+    }
+
+    fn due(&mut self, conn: Conn, now: Millis) {
+        let Some(port) = self.ports.get_mut(key(conn)) else { return };
+        port.armed.fired();
+        if let Seen::Acknowledged(through) = port.due(now) {
+            self.news.push(News::Acknowledged(conn, through));
+        }
+        // What follows from it, and its next deadline, is seen to with the writing.
+        enlist(&mut self.dirty, conn, &mut port.dirty);
+    }
+
+    // ---- speaking ------------------------------------------------------------------------------
+
+    fn speak(&mut self, now: Millis) -> io::Result<()> {
+        let Self { engine, ports, dirty, unread, news, pool, .. } = self;
+        engine.release(|output| {
+            let conn = match output {
+                Output::Say(conn, _) | Output::Watch(conn) | Output::Look(conn) => conn,
+                Output::Show { conn, .. } | Output::Close { conn, .. } => conn,
+                Output::Resume(conn) => conn,
+            };
+            let Some(port) = ports.get_mut(key(conn)) else { return };
+            match output {
+                Output::Say(_, reply) => {
+                    port.lend(pool);
+                    port.say(reply);
+                }
+                Output::Show { from, body, showing, .. } => {
+                    port.lend(pool);
+                    port.show(from.as_str(), body, showing);
+                    port.observe_letters(now);
+                }
+                Output::Watch(_) => port.watched = true,
+                Output::Look(_) => {
+                    if let Seen::Acknowledged(through) = port.look() {
+                        news.push(News::Acknowledged(conn, through));
+                    }
+                }
+                Output::Resume(_) => {
+                    port.held = false;
+                    queue(unread, conn, port);
+                }
+                Output::Close { witness, .. } => port.close(witness),
+            }
+            enlist(dirty, conn, &mut port.dirty);
+        })
+    }
+
+    fn write(&mut self, now: Millis) {
+        for conn in std::mem::take(&mut self.dirty) {
+            let Some(port) = self.ports.get_mut(key(conn)) else { continue };
+            port.dirty = false;
+            let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
+            if !matches!(port.phase, Phase::Gone(_)) {
+                port.write(now, &mut self.pool);
+                port.go_on_closing(now);
+            }
+            if port.pending() == 0 && std::mem::take(&mut port.watched) {
+                self.news.push(News::Drained(conn));
+                if let Seen::Acknowledged(through) = port.look() {
+                    self.news.push(News::Acknowledged(conn, through));
+                }
+            }
+            if was_full && port.pending() <= OUTPUT_PAUSE_BYTES {
+                queue(&mut self.unread, conn, port);
+            }
+            let wants_write = port.pending() > 0;
+            if wants_write != port.wants_write && !matches!(port.phase, Phase::Gone(_)) {
+                port.wants_write = wants_write;
+                let interest = match wants_write {
+                    true => Interest::READABLE | Interest::WRITABLE,
+                    false => Interest::READABLE,
+                };
+                let token = Token(key(conn));
+                if self.poll.registry().reregister(&mut port.stream, token, interest).is_err() {
+                    port.broke();
+                }
+            }
+            if let Phase::Gone(_) = port.phase {
+                self.gone.push(conn);
+            } else if let Some(when) = port.deadline(now) {
+                self.deadlines.arm(conn, &mut port.armed, when);
+            }
+        }
+    }
+
+    /// Closes the sockets of connections that are over. Their slots are freed when the rules have
+    /// heard of it, in the next turn.
+    fn reap(&mut self, now: Millis) {
+        if self.gone.is_empty() {
+            return;
+        }
+        for conn in std::mem::take(&mut self.gone) {
+            let Some(port) = self.ports.get_mut(key(conn)) else { continue };
+            let Phase::Gone(end) = port.phase else { continue };
+            self.deadlines.disarm(conn, &mut port.armed);
+            // An error only says that it is gone already.
+            let _ = self.poll.registry().deregister(&mut port.stream);
+            let _ = SockRef::from(&port.stream).shutdown(std::net::Shutdown::Both);
+            self.news.push(News::Closed(conn, end));
+        }
+        if self.accept_retry_at.take().is_some() {
+            self.accept_retry_at = Some(now);
+        }
+    }
+}
+
+fn key(conn: Conn) -> usize {
+    conn.0 as usize
+}
+
+fn queue(unread: &mut VecDeque<Conn>, conn: Conn, port: &mut Port) {
+    if !std::mem::replace(&mut port.queued, true) {
+        unread.push_back(conn);
+    }
+}
+
+fn enlist(dirty: &mut Vec<Conn>, conn: Conn, flag: &mut bool) {
+    if !std::mem::replace(flag, true) {
+        dirty.push(conn);
+    }
+}
+
+/// Hands over the lines in `input`; returns how many bytes are used up.
+fn lines<D: Disk>(
+    engine: &mut Engine<D>,
+    port: &mut Port,
+    conn: Conn,
+    input: &[u8],
+    commands: &mut usize,
+    now: Now,
+) -> usize {
+    let limit = engine.line_limit(conn);
+    let mut used = 0;
+    while *commands > 0 {
+        let (count, frame) = port.framer.next(&input[used..], limit);
+        used += count;
+        let flow = match frame {
+            None => break,
+            Some(Frame::Line(line)) => engine.handle(Event::Line { conn, line }, now),
+            Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn }, now),
+        };
+        *commands -= 1;
+        if flow == Flow::Hold {
+            port.held = true;
+            break;
+        }
+    }
+    used
+}
