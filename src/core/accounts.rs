@@ -299,21 +299,4 @@ mod tests {
     fn a_name_comes_once() {
         let _ = Accounts::new(vec![entry("fred", "1"), entry("Fred", "1")]);
     }
-
-    /// `cargo test --release -- --ignored --nocapture cost_of_finding`
-    #[test]
-    #[ignore = "a measurement"]
-    fn cost_of_finding() {
-        let names: Vec<_> = (0..1000).map(|n| format!("User-{n:04}")).collect();
-        let accounts = Accounts::new(names.iter().map(|name| entry(name, "1")).collect());
-        let start = std::time::Instant::now();
-        let mut found = 0;
-        for _ in 0..10_000 {
-            for name in &names {
-                found += usize::from(accounts.find(std::hint::black_box(name)).is_some());
-            }
-        }
-        let each = start.elapsed().as_nanos() / 10_000_000;
-        println!("{each} ns each, {found} found");
-    }
 }

@@ -551,28 +551,6 @@ mod tests {
         }
     }
 
-    /// `cargo test --release -- --ignored --nocapture cost_of_a_round`
-    #[test]
-    #[ignore = "a measurement"]
-    fn cost_of_a_round() {
-        let rounds = 6_000_000;
-        let mut stretch = Stretch::new(b"pencil", &[1; 16], rounds);
-        let start = std::time::Instant::now();
-        stretch.step(rounds);
-        let each = start.elapsed().as_nanos() as f64 / f64::from(rounds);
-        println!("{each:.1} ns a round, {:?}", stretch.result()[0]);
-        let mac = Hmac::<Sha256>::new_from_slice(b"pencil").unwrap();
-        let mut last = hmac(b"pencil", &[&[1; 16], &1_u32.to_be_bytes()]);
-        let start = std::time::Instant::now();
-        for _ in 1..rounds {
-            let mut mac = mac.clone();
-            mac.update(&last);
-            last = mac.finalize().into_bytes().into();
-        }
-        let each = start.elapsed().as_nanos() as f64 / f64::from(rounds);
-        println!("{each:.1} ns a round by cloning, {:?}", last[0]);
-    }
-
     proptest! {
         #[test]
         fn any_text_is_a_verifier_or_a_fault(text in "\\PC*|SCRAM-SHA-256\\$[0-9:$=A-Za-z+/]*") {
