@@ -307,7 +307,7 @@ mod tests {
         let at = Location { segment: 7, body_bytes: 10, ..Location::default() };
         let before = mailbox.accept(Waiting { at, ..letter(2) });
         assert_eq!((before, mailbox.len()), (Some(letter(2).at), 3));
-        assert_eq!(mailbox.take_through(id(2)).last().unwrap().at, at);
+        assert_eq!(mailbox.take_through(id(2)).next_back().unwrap().at, at);
         assert!(!mailbox.holds(id(2)) && mailbox.holds(id(3)));
     }
 }

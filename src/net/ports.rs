@@ -355,7 +355,7 @@ impl Port {
             self.go_on_closing(now);
             return Seen::Nothing;
         }
-        if !self.observe_at.is_some_and(|at| at <= now) {
+        if self.observe_at.is_none_or(|at| at > now) {
             return Seen::Nothing;
         }
         self.observe_at = None;

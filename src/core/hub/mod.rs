@@ -258,7 +258,7 @@ impl Hub {
     /// The session's deadline may have come.
     fn due(&mut self, conn: Conn, turn: &mut Turn<'_>) {
         let Some(session) = self.session(conn) else { return };
-        if !self.session_deadline(session).is_some_and(|when| when <= turn.now.mono) {
+        if self.session_deadline(session).is_none_or(|when| when > turn.now.mono) {
             return;
         }
         match &session.stage {

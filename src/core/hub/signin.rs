@@ -16,6 +16,9 @@ use crate::time::Millis;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+/// Stands for the address of a connection that is no more.
+const NOWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
 /// The password checks under way and those that wait. A connection has one at most.
 #[derive(Default)]
 pub(super) struct Checks {
@@ -285,7 +288,7 @@ impl Hub {
     }
 
     fn address(&self, conn: Conn) -> IpAddr {
-        self.session(conn).map_or(IpAddr::from([0, 0, 0, 0]), |session| session.address)
+        self.session(conn).map_or(NOWHERE, |session| session.address)
     }
 
     /// The first session is over: who waited for that is admitted, the first of them.
@@ -318,7 +321,7 @@ impl Hub {
         let address = session.address;
         self.user_mut(user).online = Some(conn);
         self.online.push(user);
-        self.alive_at.get_or_insert(now.mono.plus(ALIVE_MS));
+        self.alive_at.get_or_insert_with(|| now.mono.plus(ALIVE_MS));
         turn.journal.append(&Record::SignedIn { user: name.as_str(), unix_ms: now.unix_ms });
         turn.out.push(Action::Note(Note::SignedIn { user: name.clone(), address }));
         self.say(conn, Reply::Welcome { user: name, waiting }, turn);
