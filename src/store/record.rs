@@ -401,17 +401,22 @@ impl<'a> Iterator for Pieces<'a> {
 
 /// Where behind a damaged record the next one begins whose checksum is right.
 ///
-/// Only LF and `=` count: an `=` alone may stand in a body, and a damaged letter must not turn
-/// its text into records.
+/// An `=` may stand in a body, and a damaged letter must not turn its text into records. So only
+/// one counts that follows an LF, or another byte that no body holds: a sector that was never
+/// written reads as zeros, and must not take the record behind it along.
 fn next_boundary(bytes: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', bytes)
-        .map(|end| end + 1)
-        .filter(|begin| bytes.get(*begin) == Some(&b'='))
+    memchr::memchr_iter(b'=', bytes)
+        .filter(|begin| begin.checked_sub(1).is_some_and(|before| never_in_a_body(bytes[before])))
         .find(|begin| {
             let found = decode(&bytes[*begin..]);
             matches!(found, Ok(_) | Err(Fault::End { .. } | Fault::Payload { .. }))
         })
         .unwrap_or(bytes.len())
+}
+
+/// Control characters other than TAB and VT, and bytes that UTF-8 never uses.
+fn never_in_a_body(byte: u8) -> bool {
+    matches!(byte, 0..=8 | b'\n' | 12..=31 | 0xFE | 0xFF)
 }
 
 /// The batch that a damaged stretch seems to begin in. A hint, not verified.
@@ -625,6 +630,15 @@ mod tests {
             assert!(Pieces::new(&out).all(|piece| matches!(piece, Piece::Damaged { .. })), "{at}");
             out[at] ^= 0x40;
         }
+    }
+
+    #[test]
+    fn zeros_take_no_record_along() {
+        let mut bytes = vec![0; 100];
+        encode(&mut bytes, 1, &Record::Alive { unix_ms: 1 });
+        let pieces: Vec<_> = Pieces::new(&bytes).collect();
+        assert_eq!(pieces[0], Piece::Damaged { offset: 0, bytes: 100 });
+        assert!(matches!(pieces[1], Piece::Whole { offset: 100, .. }));
     }
 
     #[test]

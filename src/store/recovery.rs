@@ -292,6 +292,15 @@ struct Pass {
     stopped: bool,
 }
 
+impl Pass {
+    fn damaged(&mut self, offset: usize, bytes: usize) {
+        match self.damage.last_mut() {
+            Some(last) if last.offset + last.bytes == offset => last.bytes += bytes,
+            _ => self.damage.push(Damage { offset, bytes, before: self.last_batch, after: None }),
+        }
+    }
+}
+
 fn replay_segment<D: Disk>(
     disk: &mut D,
     number: u32,
@@ -308,18 +317,15 @@ fn replay_segment<D: Disk>(
     found.last_batch = pass.last_batch;
 
     let damaged = !pass.damage.is_empty() || pass.salvage.is_some();
-    let in_order = is_tail && pass.stopped && !damaged;
-    if is_tail {
-        found.recovery.stopped_in_order = in_order;
-    }
+    found.recovery.stopped_in_order = is_tail && pass.stopped && !damaged;
     let repaired = pass.salvage.as_deref().unwrap_or(&bytes);
     if damaged {
         report(disk, number, is_tail, &bytes, &pass, &mut found.recovery)?;
     }
-    // Also what looks whole is written anew unless it ended in order. A write whose sync failed
-    // may stand in the kernel's memory, look whole now, and be gone after a power cut; only a
-    // sync of newly written bytes proves anything.
-    if damaged || (is_tail && !in_order) {
+    // The newest segment is written anew also if it looks whole. A write whose sync failed may
+    // stand in the kernel's memory, look whole now, and be gone after a power cut; only a sync of
+    // newly written bytes proves anything. Older ones were synced before newer ones were made.
+    if damaged || is_tail {
         replace(disk, &format!("journal-{number:010}.tmp"), &file, repaired)?;
     }
     let length = u32::try_from(repaired.len()).map_err(io::Error::other)?;
@@ -350,8 +356,7 @@ fn read_segment(
             Piece::Whole { offset, frame } => (offset, frame),
             Piece::Damaged { offset, bytes: length } => {
                 pass.salvage.get_or_insert_with(|| bytes[..offset].to_vec());
-                let before = pass.last_batch;
-                pass.damage.push(Damage { offset, bytes: length, before, after: None });
+                pass.damaged(offset, length);
                 continue;
             }
         };

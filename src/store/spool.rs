@@ -214,18 +214,23 @@ impl<D: Disk> Spool<D> {
         Ok((spool, recovery))
     }
 
-    /// Makes the epoch durable. It goes into the last segment although that may be full: a new
-    /// one would have to begin with what only the hub can add.
+    /// Makes the epoch durable.
     fn begin_epoch(&mut self) -> io::Result<()> {
-        match &self.current {
-            None => self.begin_segment(1),
-            Some(current) => {
-                let (number, base) = (current.number, current.bytes);
-                self.begin_batch(number, base);
-                self.push_started();
-            }
+        if self.current.is_none() {
+            self.begin_segment(1);
+        } else {
+            self.begin_batch_without_roll();
+            self.push_started();
         }
         self.commit()
+    }
+
+    /// For the spool's own records, which go into the last segment although that may be full: a
+    /// new one would have to begin with what only the hub can add.
+    fn begin_batch_without_roll(&mut self) {
+        let current = self.current.as_ref().expect("open commits the epoch");
+        let (number, bytes) = (current.number, current.bytes);
+        self.begin_batch(number, bytes);
     }
 
     /// The spool's random name, drawn when it was made.
@@ -349,7 +354,8 @@ impl<D: Disk> Spool<D> {
             self.sync_idle()?;
         }
         self.commit()?;
-        self.append(&Record::Stopped { unix_ms });
+        self.begin_batch_without_roll();
+        self.push(&Record::Stopped { unix_ms });
         self.batch.durable = Durable::AtAnyRate;
         self.commit()
     }
@@ -602,12 +608,10 @@ impl<D: Disk> Spool<D> {
 impl<D: Disk> Journal for Spool<D> {
     fn append(&mut self, record: &Record<'_>) -> Location {
         if self.is_idle() {
-            let current = self.current.as_ref().expect("open commits the epoch");
-            let (number, bytes) = (current.number, current.bytes);
-            if bytes >= self.config.segment_bytes {
-                self.begin_segment(number + 1);
+            if self.roll_due() {
+                self.begin_segment(self.batch.segment + 1);
             } else {
-                self.begin_batch(number, bytes);
+                self.begin_batch_without_roll();
             }
         }
         self.push(record)

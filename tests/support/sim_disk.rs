@@ -152,7 +152,8 @@ impl SimDisk {
     /// The names and contents as a reader sees them.
     pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.0.borrow();
-        let content = |(name, file): (&String, &usize)| (name.clone(), state.files[*file].written.clone());
+        let content =
+            |(name, file): (&String, &usize)| (name.clone(), state.files[*file].written.clone());
         state.names.iter().map(content).collect()
     }
 

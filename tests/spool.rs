@@ -1,0 +1,801 @@
+//! The journal under crashes, failing disks and damaged files.
+
+mod support;
+
+use mms::core::record::{
+    Journal, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient, recipients,
+};
+use mms::store::disk::{Disk, FileDisk, OpenError};
+use mms::store::ledger::{Ledger, Segment};
+use mms::store::record;
+use mms::store::recovery::{Recovery, SpoolError, segment_file};
+use mms::store::spool::{Ask, Config, Spool, Sync};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use support::rng::{Rng, seed_from_env};
+use support::sim_disk::{Aftermath, Fault, SimDisk};
+
+const UNIX_MS: u64 = 1_753_000_000_000;
+const USERS: [&str; 3] = ["ann", "fred", "tim"];
+
+fn config(segment_bytes: u32) -> Config {
+    Config { sync: Sync::Always, segment_bytes }
+}
+
+fn entropy(bytes: &mut [u8]) -> io::Result<()> {
+    bytes.fill(7);
+    Ok(())
+}
+
+/// As much of the rules as the journal's promises need.
+#[derive(Clone, Debug, Default)]
+struct Hub {
+    waiting: BTreeMap<(String, LetterId), (Location, String)>,
+    settled: BTreeMap<String, LetterId>,
+    starts: Vec<u32>,
+    seen: Vec<String>,
+}
+
+impl Hub {
+    fn restore(&mut self, record: &Record<'_>, at: Location, ledger: &mut Ledger) {
+        match record {
+            Record::Letter(letter) => {
+                for one in recipients(letter.to) {
+                    let key = (one.name.to_owned(), letter.id);
+                    if self.settled.get(one.name).is_some_and(|through| *through >= letter.id) {
+                        ledger.release(at);
+                    } else if let Some((old, body)) =
+                        self.waiting.insert(key, (at, letter.body.to_owned()))
+                    {
+                        assert_eq!(body, letter.body, "a moved letter is the same letter");
+                        ledger.release(old);
+                    }
+                }
+            }
+            Record::Settled { user, through } => {
+                for at in self.settle(user, *through) {
+                    ledger.release(at);
+                }
+            }
+            Record::Started { epoch, .. } => self.starts.push(*epoch),
+            other => self.seen.push(format!("{other:?}")),
+        }
+    }
+
+    /// The places that are no longer needed.
+    fn settle(&mut self, user: &str, through: LetterId) -> Vec<Location> {
+        let mark = self.settled.entry(user.to_owned()).or_default();
+        *mark = through.max(*mark);
+        let range = (user.to_owned(), LetterId::default())..=(user.to_owned(), through);
+        let keys: Vec<_> = self.waiting.range(range).map(|(key, _)| key.clone()).collect();
+        keys.iter().filter_map(|key| Some(self.waiting.remove(key)?.0)).collect()
+    }
+
+    fn answer(&mut self, ask: Ask<'_>) -> bool {
+        match ask {
+            Ask::Needs { user, id, at } => {
+                self.waiting.get(&(user.to_owned(), id)).is_some_and(|(place, _)| *place == at)
+            }
+            Ask::Moved { user, id, to } => {
+                self.waiting.get_mut(&(user.to_owned(), id)).expect("it is needed").0 = to;
+                true
+            }
+        }
+    }
+}
+
+/// What may and what must be there after a crash.
+#[derive(Clone, Debug, Default)]
+struct Promises {
+    appended: BTreeMap<(String, LetterId), String>,
+    confirmed: BTreeSet<(String, LetterId)>,
+    /// By any Settled record, durable or not.
+    settled: BTreeMap<String, LetterId>,
+    settled_for_good: BTreeMap<String, LetterId>,
+    epochs: BTreeSet<u32>,
+}
+
+impl Promises {
+    fn check(&self, hub: &Hub) {
+        for key in &self.confirmed {
+            let settled = self.settled.get(&key.0).is_some_and(|through| *through >= key.1);
+            assert!(settled || hub.waiting.contains_key(key), "{key:?} was confirmed and is lost");
+        }
+        for (key, (_, body)) in &hub.waiting {
+            assert_eq!(Some(body), self.appended.get(key), "{key:?} was never appended so");
+            let settled = self.settled_for_good.get(&key.0);
+            assert!(settled.is_none_or(|through| *through < key.1), "{key:?} was settled for good");
+        }
+    }
+}
+
+/// A spool with its hub, as the engine runs them.
+struct Server<D: Disk> {
+    spool: Spool<D>,
+    hub: Hub,
+    recovery: Recovery,
+    seq: u32,
+    /// Settled in this life.
+    settled: BTreeMap<String, LetterId>,
+}
+
+impl<D: Disk> Server<D> {
+    fn open(disk: D, config: Config) -> Result<Self, SpoolError> {
+        let mut hub = Hub::default();
+        let (spool, recovery) =
+            Spool::open(disk, config, UNIX_MS, &mut entropy, &mut |record, at, ledger| {
+                hub.restore(record, at, ledger);
+            })?;
+        let server = Self { spool, hub, recovery, seq: 0, settled: BTreeMap::new() };
+        server.check_ledger();
+        Ok(server)
+    }
+
+    /// The ledger counts what the hub needs, no more and no less.
+    fn check_ledger(&self) {
+        let mut needed: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
+        for (at, _) in self.hub.waiting.values() {
+            needed.entry(at.segment).or_default().insert(at.offset, at.record_bytes);
+        }
+        for segment in self.spool.ledger().segments() {
+            let needed = needed.remove(&segment.number).unwrap_or_default();
+            let live_letters = needed.len() as u32;
+            let live_bytes = needed.values().map(|bytes| u64::from(*bytes)).sum();
+            assert_eq!(*segment, Segment { live_letters, live_bytes, ..*segment });
+        }
+        assert!(needed.is_empty(), "letters in segments that are gone: {needed:?}");
+    }
+
+    fn send(&mut self, to: &[&str], body: &str) -> LetterId {
+        self.seq += 1;
+        let id = LetterId { epoch: self.spool.epoch(), seq: self.seq };
+        let mut list = String::new();
+        for name in to {
+            push_recipient(&mut list, Recipient { name, offered: self.seq.is_multiple_of(2) });
+        }
+        let kind = LetterKind::Direct;
+        let letter = Letter { id, unix_ms: UNIX_MS, kind, from: "bob", to: &list, body };
+        let at = self.spool.append(&Record::Letter(letter));
+        for name in to {
+            self.hub.waiting.insert(((*name).to_owned(), id), (at, body.to_owned()));
+        }
+        id
+    }
+
+    fn settle(&mut self, user: &str, through: LetterId) {
+        self.spool.append(&Record::Settled { user, through });
+        for at in self.hub.settle(user, through) {
+            self.spool.release(at);
+        }
+    }
+
+    fn compact(&mut self) -> io::Result<()> {
+        if self.spool.compact_due() {
+            self.spool.compact_step(&mut |ask| self.hub.answer(ask))?;
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, user: &str, id: LetterId) -> io::Result<String> {
+        let at = self.hub.waiting[&(user.to_owned(), id)].0;
+        Ok(self.spool.body(at)?.to_owned())
+    }
+
+    /// One turn of a script; what it promises goes into `promises`.
+    fn turn(&mut self, rng: &mut Rng, promises: &mut Promises) -> io::Result<()> {
+        let mut sent = Vec::new();
+        if self.spool.roll_due() {
+            self.spool.append(&Record::Alive { unix_ms: UNIX_MS });
+        }
+        for _ in 0..rng.below(4) {
+            let to = &USERS[rng.below(3)..];
+            let body = random_body(rng);
+            let id = self.send(to, &body);
+            for name in to {
+                promises.appended.insert(((*name).to_owned(), id), body.clone());
+                sent.push(((*name).to_owned(), id));
+            }
+        }
+        if rng.one_in(3) {
+            let user = *rng.pick(&USERS);
+            let mine: Vec<_> = self.hub.waiting.keys().filter(|key| key.0 == user).collect();
+            if !mine.is_empty() {
+                let through = mine[rng.below(mine.len())].1;
+                promises.settled.insert(user.to_owned(), through);
+                self.settled.insert(user.to_owned(), through);
+                self.settle(user, through);
+            }
+        }
+        if rng.one_in(4) {
+            self.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
+        }
+        self.compact()?;
+        self.spool.commit()?;
+        if !sent.is_empty() {
+            promises.settled_for_good.extend(self.settled.clone());
+            promises.epochs.insert(self.spool.epoch());
+        }
+        promises.confirmed.extend(sent);
+        self.check_ledger();
+        if let Some(key) = self.hub.waiting.keys().nth(rng.below(9)).cloned() {
+            assert_eq!(self.body(&key.0, key.1)?, self.hub.waiting[&key].1);
+        }
+        Ok(())
+    }
+
+    /// A whole life; true if it ended in order.
+    fn live(
+        disk: D,
+        turns: usize,
+        rng: &mut Rng,
+        promises: &mut Promises,
+    ) -> Result<Recovery, SpoolError> {
+        let mut server = Self::open(disk, config(1200))?;
+        promises.check(&server.hub);
+        let last = promises.epochs.last().copied().unwrap_or_default();
+        assert!(server.spool.epoch() > last, "an epoch is never used twice");
+        for _ in 0..turns {
+            server.turn(rng, promises)?;
+        }
+        server.spool.stop(UNIX_MS)?;
+        Ok(server.recovery)
+    }
+}
+
+fn random_body(rng: &mut Rng) -> String {
+    let length = if rng.one_in(8) { 700 } else { rng.below(90) };
+    (0..length).map(|_| *rng.pick(&['a', '=', ' ', '\n', '\t', 'ä', 'L', '0'])).collect()
+}
+
+/// A server that has stopped in order after the given letters to fred, each a commit.
+fn stopped_spool(letters: u32) -> SimDisk {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+    for n in 1..=letters {
+        server.send(&["fred"], &format!("letter {n}"));
+        server.spool.commit().unwrap();
+    }
+    server.spool.stop(UNIX_MS).unwrap();
+    disk
+}
+
+fn seqs(hub: &Hub) -> Vec<u32> {
+    hub.waiting.keys().map(|key| key.1.seq).collect()
+}
+
+#[test]
+fn letters_are_there_after_a_restart() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+    assert!(server.recovery.new);
+    let (name, secret, epoch) = (server.spool.name(), *server.spool.secret(), server.spool.epoch());
+    let first = server.send(&["fred", "tim"], "two\nlines\tand a tab");
+    assert_eq!(server.body("tim", first).unwrap(), "two\nlines\tand a tab", "before the commit");
+    server.spool.commit().unwrap();
+    let steps = disk.steps();
+    server.spool.commit().unwrap();
+    assert_eq!(server.body("tim", first).unwrap(), "two\nlines\tand a tab");
+    assert_eq!(disk.steps(), steps, "neither asked the disk for anything");
+    let second = server.send(&["tim"], "");
+    server.settle("fred", first);
+    server.spool.commit().unwrap();
+    assert_eq!(server.body("tim", first).unwrap(), "two\nlines\tand a tab", "from the disk");
+    server.spool.stop(UNIX_MS).unwrap();
+
+    let mut again = Server::open(disk.clone(), config(1 << 20)).unwrap();
+    assert_eq!(again.recovery.lines, [""; 0]);
+    assert!(again.recovery.stopped_in_order && !again.recovery.new);
+    assert_eq!((again.spool.name(), again.spool.secret()), (name, &secret));
+    assert!(again.spool.epoch() > epoch);
+    assert_eq!(again.hub.starts, [epoch]);
+    let keys: Vec<_> = again.hub.waiting.keys().cloned().collect();
+    assert_eq!(keys, [("tim".to_owned(), first), ("tim".to_owned(), second)]);
+    let letter = again.spool.letter(again.hub.waiting[&keys[0]].0).unwrap();
+    assert_eq!((letter.from, letter.unix_ms, letter.id), ("bob", UNIX_MS, first));
+    assert_eq!(letter.body, "two\nlines\tand a tab");
+}
+
+#[test]
+fn a_turn_is_one_write_and_at_most_one_sync() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+    let before = (disk.writes(), disk.syncs());
+    for _ in 0..100 {
+        server.send(&["fred"], "hello");
+    }
+    server.spool.commit().unwrap();
+    assert_eq!((disk.writes(), disk.syncs()), (before.0 + 1, before.1 + 1));
+    server.spool.append(&Record::SignedIn { user: "tim", unix_ms: UNIX_MS });
+    server.spool.commit().unwrap();
+    assert_eq!((disk.writes(), disk.syncs()), (before.0 + 2, before.1 + 1), "nothing promised");
+
+    let never = Config { sync: Sync::Never, ..config(200) };
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), never).unwrap();
+    let before = disk.syncs();
+    for _ in 0..10 {
+        server.send(&["fred"], "hello");
+        server.spool.commit().unwrap();
+    }
+    assert_eq!(disk.syncs(), before);
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_costs_only_itself() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+    server.send(&["fred"], "kept");
+    server.spool.commit().unwrap();
+    let kept = disk.contents()[&segment_file(1)].len();
+    server.send(&["fred"], "first of the last batch");
+    let middle = {
+        let at = server.hub.waiting.values().map(|(at, _)| *at).max_by_key(|at| at.offset);
+        at.map_or(0, |at| (at.offset + at.record_bytes) as usize)
+    };
+    server.send(&["fred"], "second of the last batch");
+    server.spool.commit().unwrap();
+    let whole = disk.contents()[&segment_file(1)].len();
+    for cut in kept..whole {
+        for fill in [0, 40] {
+            let disk = disk.fork();
+            disk.restart(Aftermath::ProcessOnly, &mut Rng::new(0));
+            disk.damage(&segment_file(1), |bytes| {
+                bytes.truncate(cut);
+                bytes.resize(cut + fill, 0);
+            });
+            let server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+            let left: &[u32] = if cut < middle { &[1] } else { &[1, 2] };
+            assert_eq!(seqs(&server.hub), left, "cut at {cut}");
+            let whole_end = if cut < middle { kept } else { middle };
+            let torn = (cut + fill - whole_end) as u64;
+            assert_eq!((server.recovery.torn_bytes, server.recovery.lost_bytes), (torn, 0));
+            assert_eq!(server.recovery.lines.len(), usize::from(torn > 0));
+            assert!(server.recovery.quarantined.is_empty());
+            assert!(torn == 0 || server.recovery.lines[0].contains("may have been confirmed"));
+            drop(server);
+            disk.restart(Aftermath::LoseAll, &mut Rng::new(0));
+            let server = Server::open(disk, config(1 << 20)).unwrap();
+            assert_eq!(server.recovery.lines, [""; 0], "the repair lasts");
+            assert_eq!(seqs(&server.hub), left);
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_an_early_record_costs_that_record() {
+    let disk = stopped_spool(4);
+    let places: Vec<Location> = {
+        let server = Server::open(disk.fork(), config(1 << 20)).unwrap();
+        server.hub.waiting.values().map(|(at, _)| *at).collect()
+    };
+    let second = places[1];
+    for byte in second.offset..second.offset + second.record_bytes {
+        for mask in [1, 0x20, 0x80] {
+            let disk = disk.fork();
+            let before = disk.contents()[&segment_file(1)].clone();
+            disk.damage(&segment_file(1), |bytes| bytes[byte as usize] ^= mask);
+            let damaged = disk.contents()[&segment_file(1)].clone();
+            let mut server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+            assert_eq!(seqs(&server.hub), [1, 3, 4], "byte {byte}");
+            let found = server.recovery.clone();
+            assert_eq!(found.lost_bytes, u64::from(second.record_bytes));
+            assert_eq!(found.salvaged, 5, "an epoch, three letters, an end");
+            assert_eq!(disk.contents()[&found.quarantined[0]], damaged);
+            assert!(found.lines[0].contains("had been confirmed"), "{:?}", found.lines);
+            for (key, (_, body)) in server.hub.waiting.clone() {
+                assert_eq!(server.body("fred", key.1).unwrap(), body);
+            }
+            assert!(before.len() > damaged.len() - second.record_bytes as usize);
+            server.spool.stop(UNIX_MS).unwrap();
+            let again = Server::open(disk, config(1 << 20)).unwrap();
+            assert_eq!((seqs(&again.hub), again.recovery.lines.len()), (vec![1, 3, 4], 0));
+        }
+    }
+}
+
+#[test]
+fn damage_names_the_letters_that_can_be_read() {
+    let disk = stopped_spool(3);
+    let text = b"letter 2";
+    disk.damage(&segment_file(1), |bytes| {
+        let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+        bytes[at] ^= 1;
+    });
+    let server = Server::open(disk, config(1 << 20)).unwrap();
+    let epoch = server.hub.starts[0];
+    assert_eq!(server.recovery.damaged_ids, [LetterId { epoch, seq: 2 }]);
+    assert!(server.recovery.lines[0].contains(&format!("{epoch}.2")));
+}
+
+#[test]
+fn what_stands_behind_an_orderly_stop_was_never_confirmed() {
+    let disk = stopped_spool(2);
+    disk.damage(&segment_file(1), |bytes| bytes.extend_from_slice(b"=L rubbish"));
+    let server = Server::open(disk, config(1 << 20)).unwrap();
+    assert_eq!(server.recovery.torn_bytes, 10);
+    assert!(server.recovery.lines[0].contains("nothing of it was ever confirmed"));
+    assert!(!server.recovery.stopped_in_order);
+}
+
+#[test]
+fn damage_before_an_orderly_stop_is_a_loss() {
+    let disk = stopped_spool(2);
+    let at =
+        Server::open(disk.fork(), config(1 << 20)).unwrap().hub.waiting.values().last().unwrap().0;
+    disk.damage(&segment_file(1), |bytes| bytes[at.offset as usize..][..40].fill(0));
+    let server = Server::open(disk, config(1 << 20)).unwrap();
+    assert_eq!(server.recovery.lost_bytes, u64::from(at.record_bytes));
+    assert_eq!(seqs(&server.hub), [1]);
+}
+
+#[test]
+fn a_damaged_header_keeps_the_name_and_every_letter() {
+    let disk = stopped_spool(2);
+    let name = Server::open(disk.fork(), config(1 << 20)).unwrap().spool.name();
+    for byte in 0..60 {
+        let disk = disk.fork();
+        disk.damage(&segment_file(1), |bytes| bytes[byte] ^= 1);
+        let server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+        assert_eq!(seqs(&server.hub), [1, 2], "byte {byte}");
+        assert!(!server.recovery.lines.is_empty());
+        let in_the_name = (36..52).contains(&byte);
+        assert!(in_the_name || server.spool.name() == name, "byte {byte}");
+    }
+}
+
+#[test]
+fn a_crash_at_every_step_loses_nothing_confirmed() {
+    let seed = seed_from_env(1);
+    let mut rng = Rng::new(seed);
+    let turns = 60;
+    let total = {
+        let disk = SimDisk::new();
+        let mut promises = Promises::default();
+        let recovery = Server::live(disk.clone(), turns, &mut rng.clone(), &mut promises).unwrap();
+        assert!(recovery.new);
+        let names = disk.contents();
+        assert!(!names.contains_key(&segment_file(1)), "the script compacts: {:?}", names.keys());
+        disk.steps()
+    };
+    println!("MMS_SEED={seed}, {total} steps");
+    let script = rng.clone();
+    for at in 1..=total {
+        for aftermath in [Aftermath::LoseAll, Aftermath::Torn, Aftermath::ProcessOnly] {
+            let disk = SimDisk::new();
+            let mut promises = Promises::default();
+            disk.crash_at(at);
+            let end = Server::live(disk.clone(), turns, &mut script.clone(), &mut promises);
+            assert!(end.is_err() && disk.crashed(), "step {at} of {total}");
+            disk.restart(aftermath, &mut rng);
+            crash_again_everywhere(&disk, &promises, &mut rng);
+        }
+    }
+}
+
+/// Recovers, with a second crash at each step of the recovery and somewhat beyond, and lives on.
+fn crash_again_everywhere(disk: &SimDisk, promises: &Promises, rng: &mut Rng) {
+    for again in 1.. {
+        let (disk, mut promises) = (disk.fork(), promises.clone());
+        disk.crash_at(disk.steps() + again);
+        let end = Server::live(disk.clone(), 2, rng, &mut promises);
+        let crashed = end.is_err();
+        assert_eq!(crashed, disk.crashed(), "{end:?}");
+        disk.restart(*rng.pick(&[Aftermath::LoseAll, Aftermath::Torn, Aftermath::KeepAll]), rng);
+        let found = Server::live(disk.clone(), 0, rng, &mut promises).unwrap();
+        assert_eq!((found.lost_bytes, &found.missing), (0, &vec![]), "{:?}", found.lines);
+        let clean = Server::live(disk, 0, rng, &mut promises).unwrap();
+        assert_eq!(clean.lines, [""; 0], "a recovery is whole");
+        if !crashed {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_failure_at_every_step_gives_no_false_ok() {
+    let script = Rng::from_env(2);
+    let mut rng = script.clone();
+    let turns = 40;
+    let total = {
+        let disk = SimDisk::new();
+        Server::live(disk.clone(), turns, &mut script.clone(), &mut Promises::default()).unwrap();
+        disk.steps()
+    };
+    for at in 1..=total {
+        for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
+            for fault in [Fault::Once(kind), Fault::ForGood(kind)] {
+                let disk = SimDisk::new();
+                let mut promises = Promises::default();
+                disk.fail_at(at, fault);
+                let end = Server::live(disk.clone(), turns, &mut script.clone(), &mut promises);
+                assert!(end.is_err(), "the failure of step {at} was not told");
+                // The process ends and starts again; then the power goes.
+                disk.restart(Aftermath::ProcessOnly, &mut rng);
+                Server::live(disk.clone(), 2, &mut rng, &mut promises).unwrap();
+                disk.restart(Aftermath::LoseAll, &mut rng);
+                let found = Server::live(disk, 0, &mut rng, &mut promises).unwrap();
+                assert_eq!((found.lost_bytes, found.torn_bytes), (0, 0), "{:?}", found.lines);
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_failure_nothing_is_written_any_more() {
+    for step in 1..=2 {
+        let disk = SimDisk::new();
+        let mut server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+        server.send(&["fred"], "hello");
+        disk.fail_at(disk.steps() + step, Fault::Once(io::ErrorKind::Other));
+        server.spool.commit().unwrap_err();
+        let steps = disk.steps();
+        let told = server.spool.commit().unwrap_err().to_string();
+        assert!(told.starts_with("the journal failed before"), "{told}");
+        server.spool.stop(UNIX_MS).unwrap_err();
+        assert_eq!(disk.steps(), steps, "a failed sync is never tried again");
+    }
+}
+
+#[test]
+fn an_epoch_is_not_used_again_when_the_tail_is_lost() {
+    let disk = stopped_spool(1);
+    let mut server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+    let lost = server.spool.epoch();
+    server.send(&["fred"], "x");
+    server.spool.commit().unwrap();
+    // The record that began the epoch is damaged, and the letter behind it too; all in a second.
+    disk.damage(&segment_file(1), |all| {
+        let keep = all.len() - 150;
+        all[keep..].fill(0);
+    });
+    let server = Server::open(disk, config(1 << 20)).unwrap();
+    assert!(!server.hub.starts.contains(&lost), "the loss is as meant");
+    assert!(server.spool.epoch() > lost);
+}
+
+#[test]
+fn compaction_keeps_what_waits_and_frees_the_rest() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), config(4000)).unwrap();
+    let kept = server.send(&["fred", "tim"], "keep me\nfor tim");
+    for n in 0..400 {
+        let id = server.send(&["ann", "fred"], "a text of some length to fill the segment with");
+        server.spool.commit().unwrap();
+        server.settle("ann", id);
+        server.settle("fred", id);
+        if n % 3 == 0 {
+            server.compact().unwrap();
+        }
+        server.check_ledger();
+    }
+    for _ in 0..100 {
+        server.compact().unwrap();
+        server.spool.commit().unwrap();
+    }
+    let (all, live) = server.spool.ledger().bytes();
+    assert!(all <= 2 * live + 2 * 4000 + 500, "{all} bytes for {live}");
+    let names: Vec<String> = disk.contents().into_keys().collect();
+    assert!(names.len() <= 5, "{names:?}");
+    assert_eq!(server.body("tim", kept).unwrap(), "keep me\nfor tim");
+    let at = server.hub.waiting[&("tim".to_owned(), kept)].0;
+    let letter = server.spool.letter(at).unwrap();
+    assert_eq!((letter.id, letter.unix_ms, letter.to), (kept, UNIX_MS, "tim"));
+    server.spool.stop(UNIX_MS).unwrap();
+    let again = Server::open(disk, config(4000)).unwrap();
+    assert_eq!(again.hub.waiting.keys().collect::<Vec<_>>(), [&("tim".to_owned(), kept)]);
+    assert_eq!(again.hub.starts, [kept.epoch], "each segment repeats the epoch; shown once");
+}
+
+#[test]
+fn a_copied_letter_keeps_the_mark_of_who_was_shown_it() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk, config(300)).unwrap();
+    server.seq = 1;
+    let id = server.send(&["fred", "tim"], "shown to both");
+    server.settle("fred", id);
+    server.spool.commit().unwrap();
+    for _ in 0..10 {
+        let more = server.send(&["ann"], &"x".repeat(200));
+        server.settle("ann", more);
+        server.compact().unwrap();
+        server.spool.commit().unwrap();
+    }
+    let at = server.hub.waiting[&("tim".to_owned(), id)].0;
+    assert!(at.segment > 1);
+    assert_eq!(server.spool.letter(at).unwrap().to, "+tim");
+}
+
+#[test]
+fn a_missing_segment_is_a_loss_that_is_told() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), config(200)).unwrap();
+    for _ in 0..4 {
+        server.send(&["fred"], &"x".repeat(200));
+        server.spool.commit().unwrap();
+    }
+    server.spool.stop(UNIX_MS).unwrap();
+    disk.take(&segment_file(2));
+    let server = Server::open(disk, config(200)).unwrap();
+    assert_eq!(server.recovery.missing, [2]);
+    assert!(server.recovery.lines[0].contains("journal-0000000002.log is missing"));
+    assert_eq!(seqs(&server.hub), [1, 3, 4]);
+}
+
+#[test]
+fn zeroed_emptied_and_foreign_files() {
+    let make = || {
+        let disk = SimDisk::new();
+        let mut server = Server::open(disk.clone(), config(200)).unwrap();
+        for _ in 0..4 {
+            server.send(&["fred"], &"x".repeat(200));
+            server.spool.commit().unwrap();
+        }
+        server.spool.stop(UNIX_MS).unwrap();
+        disk
+    };
+    for (number, left) in [(1, [2, 3, 4]), (2, [1, 3, 4]), (4, [1, 2, 3])] {
+        for zeroed in [true, false] {
+            let disk = make();
+            disk.damage(
+                &segment_file(number),
+                |bytes| {
+                    if zeroed { bytes.fill(0) } else { bytes.clear() }
+                },
+            );
+            let server = Server::open(disk.clone(), config(200)).unwrap();
+            assert_eq!(seqs(&server.hub), left);
+            // An empty newest file is what a crash leaves behind; all else is told.
+            assert_eq!(server.recovery.lines.is_empty(), number == 4 && !zeroed);
+            assert_eq!(server.recovery.quarantined.is_empty(), number == 4 && !zeroed);
+            let again = Server::open(disk, config(200));
+            assert_eq!(again.unwrap().recovery.lines, [""; 0]);
+        }
+    }
+    let disk = make();
+    disk.put("notes.txt", b"mine");
+    disk.put("journal-5.log", b"not ours either");
+    disk.put("journal-0000000002.tmp", b"half a repair");
+    let server = Server::open(disk.clone(), config(200)).unwrap();
+    assert_eq!(server.recovery.foreign, ["journal-5.log", "notes.txt"]);
+    assert_eq!(server.recovery.lines.len(), 1);
+    assert_eq!(disk.contents()["notes.txt"], b"mine");
+    assert!(!disk.contents().contains_key("journal-0000000002.tmp"));
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let disk = stopped_spool(1);
+    let mut newer = Vec::new();
+    let header = record::Header { spool: 1, segment: 2, format: record::FORMAT + 1 };
+    record::encode_header(&mut newer, 99, &header);
+    disk.put(&segment_file(2), &newer);
+    let refused = Server::open(disk.clone(), config(1 << 20)).map(|_| ()).unwrap_err();
+    assert!(matches!(refused, SpoolError::NewerFormat { .. }), "{refused}");
+    assert!(refused.to_string().contains("journal-0000000002.log is in spool format 2"));
+    assert_eq!(disk.contents()[&segment_file(2)], newer);
+}
+
+/// A directory that goes when the test ends.
+struct TestDir(PathBuf);
+
+impl TestDir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mms-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_directory_has_one_server_and_nobody_else_looks_in() {
+    let dir = TestDir::new("lock");
+    let spool = dir.0.join("deep/spool");
+    let mut server = Server::open(FileDisk::open(&spool).unwrap(), config(1 << 20)).unwrap();
+    server.send(&["fred"], "hello");
+    server.spool.commit().unwrap();
+    let refused = FileDisk::open(&spool).unwrap_err();
+    assert!(matches!(refused, OpenError::InUse(_)));
+    let path = spool.display();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "spool directory {path} is in use by another mms server (it holds {path}/lock); stop \
+             that one or use another --spool"
+        )
+    );
+    assert_eq!(mode(&spool), 0o700);
+    for name in ["lock", "secret", "journal-0000000001.log"] {
+        assert_eq!(mode(&spool.join(name)), 0o600, "{name}");
+    }
+    let mut looker = FileDisk::open_read_only(&spool).unwrap();
+    let file = looker.open("journal-0000000001.log").unwrap();
+    assert!(looker.len(&file).unwrap() > 100);
+    for refused in [
+        looker.write_all_at(&file, 0, b"x").unwrap_err(),
+        looker.create("x").unwrap_err(),
+        looker.remove("secret").unwrap_err(),
+        looker.rename("secret", "public").unwrap_err(),
+    ] {
+        assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
+    }
+    drop(server);
+    std::fs::set_permissions(&spool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::open(FileDisk::open(&spool).unwrap(), config(1 << 20)).unwrap();
+    assert_eq!((mode(&spool), seqs(&server.hub)), (0o700, vec![1]));
+}
+
+#[test]
+fn what_cannot_be_a_spool_says_why() {
+    let dir = TestDir::new("no-spool");
+    std::fs::create_dir(&dir.0).unwrap();
+    std::fs::write(dir.0.join("file"), "").unwrap();
+    for path in ["file", "file/below"] {
+        let refused = FileDisk::open(&dir.0.join(path)).unwrap_err();
+        assert!(matches!(refused, OpenError::CannotCreate(_)), "{refused}");
+    }
+    let missing = FileDisk::open_read_only(&dir.0.join("none")).unwrap_err();
+    assert!(missing.to_string().contains("none: No such file"), "{missing}");
+}
+
+/// `cargo test --release --test spool -- --ignored --nocapture speed`
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    use std::time::Instant;
+    let dir = TestDir::new("speed");
+    let never = Config { sync: Sync::Never, ..Config::default() };
+    let mut server = Server::open(FileDisk::open(&dir.0).unwrap(), never).unwrap();
+    let count = 2_000_000;
+    let body = "x".repeat(64);
+    let epoch = server.spool.epoch();
+    let begin = Instant::now();
+    for seq in 1..=count {
+        let (id, kind) = (LetterId { epoch, seq }, LetterKind::Direct);
+        let letter = Letter { id, unix_ms: UNIX_MS, kind, from: "bob", to: "+fred", body: &body };
+        server.spool.append(&Record::Letter(letter));
+        if seq % 1000 == 0 {
+            server.spool.commit().unwrap();
+        }
+    }
+    println!("append and write: {:?} a letter", begin.elapsed() / count);
+    server.spool.stop(UNIX_MS).unwrap();
+    drop(server);
+
+    let mut out = Vec::with_capacity(1 << 20);
+    let begin = Instant::now();
+    for seq in 1..=count {
+        if seq % 1000 == 0 {
+            out.clear();
+        }
+        let (id, kind) = (LetterId { epoch, seq }, LetterKind::Direct);
+        let letter = Letter { id, unix_ms: UNIX_MS, kind, from: "bob", to: "+fred", body: &body };
+        record::encode(&mut out, 42, &Record::Letter(letter));
+    }
+    println!("encode: {:?} a letter", begin.elapsed() / count);
+
+    let mut letters = 0;
+    let begin = Instant::now();
+    let opened = Spool::open(
+        FileDisk::open(&dir.0).unwrap(),
+        never,
+        UNIX_MS,
+        &mut entropy,
+        &mut |record, _, _| letters += u32::from(matches!(record, Record::Letter(_))),
+    );
+    let took = begin.elapsed();
+    drop(opened.unwrap());
+    assert_eq!(letters, count);
+    println!("replay: {took:?}, {:.0} letters/s", f64::from(count) / took.as_secs_f64());
+}
