@@ -1,6 +1,7 @@
 //! The command line: clap definitions, one file a subcommand.
 
 pub mod server;
+pub mod spool;
 pub mod user;
 
 use std::fmt;

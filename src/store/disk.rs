@@ -42,6 +42,8 @@ pub enum OpenError {
     CannotCreate(String),
     /// Another server has it.
     InUse(String),
+    /// It is missing, and was only to be looked at.
+    Missing(String),
     /// It may not be read, written or tightened.
     Permission(String),
     /// Anything else.
@@ -52,7 +54,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CannotCreate(text) | Self::InUse(text) => f.write_str(text),
-            Self::Permission(text) | Self::Io(text) => f.write_str(text),
+            Self::Missing(text) | Self::Permission(text) | Self::Io(text) => f.write_str(text),
         }
     }
 }
@@ -142,6 +144,7 @@ fn open_error(path: &Path, e: &io::Error) -> OpenError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             OpenError::Permission(text)
         }
+        io::ErrorKind::NotFound => OpenError::Missing(text),
         _ => OpenError::Io(text),
     }
 }

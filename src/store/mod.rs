@@ -5,4 +5,5 @@ pub mod ledger;
 pub mod record;
 pub mod recovery;
 pub mod spool;
+pub mod survey;
 pub mod users;

@@ -1,0 +1,218 @@
+//! `mms spool ls|show|check`: a look at a spool by whoever may read its directory. Changes
+//! nothing, so it works on a running server's spool as well.
+
+use super::{Code, Failure};
+use crate::core::record::Letter;
+use crate::store::disk::{FileDisk, OpenError};
+use crate::store::recovery::{SpoolError, segment_file};
+use crate::store::survey::{Survey, read_letter};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Lists the segments and who has letters waiting.
+pub fn ls(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let (_, survey) = survey(dir)?;
+    let text = listing(&survey);
+    out.write_all(text.as_bytes()).map_err(|e| output_failed(&e))
+}
+
+fn listing(survey: &Survey) -> String {
+    let mut text = String::new();
+    match survey.name {
+        Some(name) => text.push_str(&format!("spool {name:016x}\n")),
+        None => text.push_str("an empty spool\n"),
+    }
+    for segment in &survey.segments {
+        let (file, bytes) = (segment_file(segment.number), segment.bytes);
+        let _ = write!(text, "{file}  {bytes} bytes, {} letters", segment.letters);
+        if segment.damaged_bytes > 0 {
+            let _ = write!(text, ", {} bytes DAMAGED", segment.damaged_bytes);
+        }
+        text.push('\n');
+    }
+    for number in &survey.missing {
+        let _ = writeln!(text, "{}  MISSING", segment_file(*number));
+    }
+    for file in &survey.quarantined {
+        let _ = writeln!(text, "{file}  damage of earlier");
+    }
+    for mailbox in survey.mailboxes.values() {
+        let (name, waiting, bytes) = (&mailbox.name, mailbox.waiting.len(), mailbox.bytes());
+        let _ = write!(text, "{name:<32}  {waiting} waiting");
+        if !mailbox.held.is_empty() {
+            let _ = write!(text, ", {} held", mailbox.held.len());
+        }
+        let _ = writeln!(text, ", {bytes} bytes of text");
+    }
+    text
+}
+
+/// Shows the letters that wait, or are held, for one user or for all.
+pub fn show(dir: &Path, user: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
+    let (mut disk, survey) = survey(dir)?;
+    let wanted = user.map(str::to_ascii_lowercase);
+    for (key, mailbox) in &survey.mailboxes {
+        if wanted.as_ref().is_some_and(|wanted| wanted != key) {
+            continue;
+        }
+        let held = mailbox.held.values().map(|at| ("held", *at));
+        let waiting = mailbox.waiting.values().map(|at| ("waiting", *at));
+        for (state, at) in held.chain(waiting) {
+            let line = read_letter(&mut disk, at, |letter| one_line(letter, &mailbox.name, state));
+            match line {
+                Ok(line) => out.write_all(line.as_bytes()).map_err(|e| output_failed(&e))?,
+                // A running server has moved it since; it still waits, elsewhere.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(io_failure(&e)),
+            }
+        }
+    }
+    match wanted {
+        Some(wanted) if !survey.mailboxes.contains_key(&wanted) => {
+            let message = format!("nothing waits for {}", escaped(&wanted));
+            Err(Failure::new(Code::NoUser, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn one_line(letter: &Letter<'_>, to: &str, state: &str) -> String {
+    let (id, from) = (letter.id, letter.from);
+    let time = rfc3339(letter.unix_ms);
+    format!("{id} {time} {state} from {from} to {to}: {}\n", escaped(letter.body))
+}
+
+/// Verifies every record. Damage is exit code 65.
+pub fn check(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let (_, survey) = survey(dir)?;
+    let (mut records, mut letters, mut bytes) = (0, 0, 0);
+    for segment in &survey.segments {
+        records += segment.records;
+        letters += segment.letters;
+        bytes += segment.bytes;
+    }
+    let waiting: usize = survey.mailboxes.values().map(|mailbox| mailbox.waiting.len()).sum();
+    let held: usize = survey.mailboxes.values().map(|mailbox| mailbox.held.len()).sum();
+    let (segments, damaged) = (survey.segments.len(), survey.damaged_bytes());
+    let text = format!(
+        "{segments} segments, {bytes} bytes, {records} whole records, {letters} letters\n\
+         {waiting} letters waiting, {held} held\n\
+         {damaged} bytes damaged, {} segments missing, {} files in quarantine\n",
+        survey.missing.len(),
+        survey.quarantined.len()
+    );
+    out.write_all(text.as_bytes()).map_err(|e| output_failed(&e))?;
+    if damaged == 0 && survey.missing.is_empty() {
+        return Ok(());
+    }
+    let mut where_: Vec<String> = survey
+        .segments
+        .iter()
+        .filter(|segment| segment.damaged_bytes > 0)
+        .map(|segment| {
+            format!("{} ({} bytes)", segment_file(segment.number), segment.damaged_bytes)
+        })
+        .collect();
+    where_
+        .extend(survey.missing.iter().map(|number| format!("{} (missing)", segment_file(*number))));
+    let message = format!(
+        "the spool is damaged: {}; a server that starts on it saves every whole record and logs \
+         what was lost",
+        where_.join(", ")
+    );
+    Err(Failure::new(Code::Data, message))
+}
+
+fn survey(dir: &Path) -> Result<(FileDisk, Survey), Failure> {
+    let mut disk = FileDisk::open_read_only(dir)?;
+    let survey = Survey::take(&mut disk).map_err(|e| match e {
+        SpoolError::Io(e) => io_failure(&e),
+        newer @ SpoolError::NewerFormat { .. } => Failure::new(Code::Data, newer.to_string()),
+    })?;
+    Ok((disk, survey))
+}
+
+impl From<OpenError> for Failure {
+    fn from(e: OpenError) -> Self {
+        let code = match e {
+            OpenError::CannotCreate(_) => Code::CannotCreate,
+            OpenError::InUse(_) => Code::TryLater,
+            OpenError::Permission(_) => Code::Permission,
+            OpenError::Missing(_) => Code::NoInput,
+            OpenError::Io(_) => Code::Io,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+fn io_failure(e: &io::Error) -> Failure {
+    let code = match e.kind() {
+        io::ErrorKind::PermissionDenied => Code::Permission,
+        io::ErrorKind::InvalidData => Code::Data,
+        _ => Code::Io,
+    };
+    Failure::new(code, e.to_string())
+}
+
+fn output_failed(e: &io::Error) -> Failure {
+    Failure::new(Code::Io, format!("standard output: {e}"))
+}
+
+/// The text on one line, with nothing in it that a terminal would obey or that would show text
+/// in another order than it stands.
+fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        let hidden = matches!(c,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{61c}' | '\u{feff}');
+        match c {
+            '\\' | '\n' | '\t' | '\r' => line.extend(c.escape_default()),
+            _ if c.is_control() || hidden => line.extend(c.escape_unicode()),
+            _ => line.push(c),
+        }
+    }
+    line
+}
+
+/// RFC 3339 in UTC, to the second.
+fn rfc3339(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's civil_from_days: years that begin in March make leap days come last.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * day + 2) / 153;
+    let day = day - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_note() {
+        for (unix_s, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_753_000_000, "2025-07-20T08:26:40Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(unix_s * 1000 + 999), text);
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_text_reaches_the_terminal_as_a_command() {
+        assert_eq!(escaped("a\n\tb\\n\u{1b}[2J\u{202e}ä"), r"a\n\tb\\n\u{1b}[2J\u{202e}ä");
+        assert_eq!(escaped("\u{9b}\u{7f}"), r"\u{9b}\u{7f}");
+    }
+}

@@ -1,0 +1,207 @@
+//! A look at a spool that changes nothing, also while a server runs there: what waits for whom,
+//! and what is damaged. For people with a shell; the server itself never comes here.
+
+use super::disk::Disk;
+use super::record::{self, Entry, Header, Piece, Pieces};
+use super::recovery::{Name, SpoolError, name_of, read_whole, segment_file};
+use super::spool::{letter_of, location};
+use crate::core::record::{Letter, LetterId, Location, Record, recipients};
+use std::collections::BTreeMap;
+use std::io;
+
+/// What stands in a spool.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The spool's name, once a segment tells it.
+    pub name: Option<u64>,
+    /// The segments, oldest first.
+    pub segments: Vec<SegmentSurvey>,
+    /// The mailboxes with letters in them, by name in lower case.
+    pub mailboxes: BTreeMap<String, MailboxSurvey>,
+    /// Segments that are missing between others, or empty.
+    pub missing: Vec<u32>,
+    /// Files that keep what was damaged earlier.
+    pub quarantined: Vec<String>,
+}
+
+/// One segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentSurvey {
+    /// Its number.
+    pub number: u32,
+    /// Its size.
+    pub bytes: u64,
+    /// Whole records.
+    pub records: u64,
+    /// Letters among them, taken or not.
+    pub letters: u64,
+    /// Bytes that are no whole record.
+    pub damaged_bytes: u64,
+}
+
+/// One user's letters.
+#[derive(Clone, Debug, Default)]
+pub struct MailboxSurvey {
+    /// The name as last written.
+    pub name: String,
+    /// What waits.
+    pub waiting: BTreeMap<LetterId, Location>,
+    /// What is held for the operator.
+    pub held: BTreeMap<LetterId, Location>,
+    settled: LetterId,
+    held_through: LetterId,
+}
+
+/// How often a look is taken that a running server disturbs.
+const LOOKS: u32 = 5;
+
+impl Survey {
+    /// Reads the whole spool. A server that runs there may drop a segment meanwhile, or be in
+    /// the middle of a write: then it is read again.
+    pub fn take<D: Disk>(disk: &mut D) -> Result<Self, SpoolError> {
+        let mut left = LOOKS;
+        loop {
+            left -= 1;
+            match Self::look(disk) {
+                Ok(survey) if left == 0 || survey.tail_is_whole() => return Ok(survey),
+                Err(SpoolError::Io(e)) if left > 0 && e.kind() == io::ErrorKind::NotFound => {}
+                Ok(_) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Bytes that are no whole record, in all segments.
+    #[must_use]
+    pub fn damaged_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.damaged_bytes).sum()
+    }
+
+    fn tail_is_whole(&self) -> bool {
+        self.segments.last().is_none_or(|last| last.damaged_bytes == 0)
+    }
+
+    fn look<D: Disk>(disk: &mut D) -> Result<Self, SpoolError> {
+        let mut survey = Self::default();
+        let mut numbers = Vec::new();
+        for file in disk.list()? {
+            match name_of(&file) {
+                Name::Segment(number) => numbers.push(number),
+                Name::Quarantine => survey.quarantined.push(file),
+                Name::Temporary | Name::Ours | Name::Foreign => {}
+            }
+        }
+        numbers.sort_unstable();
+        survey.quarantined.sort_unstable();
+        for pair in numbers.windows(2) {
+            survey.missing.extend(pair[0] + 1..pair[1]);
+        }
+        for number in &numbers {
+            let bytes = read_whole(disk, &segment_file(*number))?;
+            // The newest is empty for a moment when it is made; no other ever is.
+            if bytes.is_empty() && numbers.last() != Some(number) {
+                survey.missing.push(*number);
+            }
+            survey.read_segment(*number, &bytes)?;
+        }
+        survey
+            .mailboxes
+            .retain(|_, mailbox| !mailbox.waiting.is_empty() || !mailbox.held.is_empty());
+        Ok(survey)
+    }
+
+    fn read_segment(&mut self, number: u32, bytes: &[u8]) -> Result<(), SpoolError> {
+        let mut segment =
+            SegmentSurvey { number, bytes: bytes.len() as u64, ..SegmentSurvey::default() };
+        for piece in Pieces::new(bytes) {
+            match piece {
+                Piece::Damaged { bytes, .. } => segment.damaged_bytes += bytes as u64,
+                Piece::Whole { offset, frame } => {
+                    segment.records += 1;
+                    match frame.entry {
+                        Entry::Header(Header { format, .. }) if format > record::FORMAT => {
+                            let file = segment_file(number);
+                            return Err(SpoolError::NewerFormat { file, format });
+                        }
+                        Entry::Header(header) => self.name = Some(header.spool),
+                        Entry::Record(Record::Letter(letter)) => {
+                            segment.letters += 1;
+                            let at = location(number, offset as u64, frame.bytes, &letter);
+                            self.deliver(&letter, at);
+                        }
+                        Entry::Record(Record::Settled { user, through }) => {
+                            self.mailbox(user).settle(through);
+                        }
+                        Entry::Record(Record::Held { user, through }) => {
+                            self.mailbox(user).hold(through);
+                        }
+                        Entry::Record(_) => {}
+                    }
+                }
+            }
+        }
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    fn mailbox(&mut self, user: &str) -> &mut MailboxSurvey {
+        let mailbox = self.mailboxes.entry(user.to_ascii_lowercase()).or_default();
+        if mailbox.name != user {
+            user.clone_into(&mut mailbox.name);
+        }
+        mailbox
+    }
+
+    fn deliver(&mut self, letter: &Letter<'_>, at: Location) {
+        for one in recipients(letter.to) {
+            let mailbox = self.mailbox(one.name);
+            // A letter shown behind the record that holds it is a copy, made because it is held;
+            // what a later holder of the name has settled does not concern it.
+            if letter.id <= mailbox.held_through {
+                mailbox.held.insert(letter.id, at);
+            } else if letter.id > mailbox.settled {
+                mailbox.waiting.insert(letter.id, at);
+            }
+        }
+    }
+}
+
+impl MailboxSurvey {
+    fn settle(&mut self, through: LetterId) {
+        self.settled = self.settled.max(through);
+        while self.take_first(through).is_some() {}
+    }
+
+    fn hold(&mut self, through: LetterId) {
+        self.held_through = self.held_through.max(through);
+        while let Some((id, at)) = self.take_first(through) {
+            self.held.insert(id, at);
+        }
+    }
+
+    fn take_first(&mut self, through: LetterId) -> Option<(LetterId, Location)> {
+        let first = self.waiting.first_entry().filter(|first| *first.key() <= through)?;
+        Some(first.remove_entry())
+    }
+
+    /// Bytes of text that wait or are held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let all = self.waiting.values().chain(self.held.values());
+        all.map(|at| u64::from(at.body_bytes)).sum()
+    }
+}
+
+/// Reads one letter that a survey found, and shows it.
+pub fn read_letter<D: Disk, T>(
+    disk: &mut D,
+    at: Location,
+    show: impl FnOnce(&Letter<'_>) -> T,
+) -> io::Result<T> {
+    let file = disk.open(&segment_file(at.segment))?;
+    let mut bytes = vec![0; at.record_bytes as usize];
+    let read = disk.read_at(&file, u64::from(at.offset), &mut bytes)?;
+    let letter = letter_of(&bytes[..read], at)?;
+    let mut lines = String::new();
+    Ok(show(&Letter { body: record::restore(letter.body, &mut lines), ..letter }))
+}
