@@ -204,7 +204,9 @@ impl<D: Disk> Server<D> {
             let mine: Vec<_> = self.hub.waiting.keys().filter(|key| key.0 == user).collect();
             if !mine.is_empty() {
                 let through = mine[rng.below(mine.len())].1;
-                promises.settled.insert(user.to_owned(), through);
+                // A lost Settled record may still have let a segment go.
+                let mark = promises.settled.entry(user.to_owned()).or_default();
+                *mark = through.max(*mark);
                 self.settled.insert(user.to_owned(), through);
                 self.settle(user, through);
             }
