@@ -1,7 +1,7 @@
 //! Parse, run, one line on error, exit code.
 
 use clap::Parser;
-use mms::cli::{Code, server::Server, user::User};
+use mms::cli::{Code, server::Server, spool::Spool, user::User};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -18,6 +18,7 @@ Try it, with the sample users of the repository (fred's password is fred1):
 enum Mms {
     Server(Server),
     User(User),
+    Spool(Spool),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let done = match mms {
         Mms::Server(server) => server.run(out),
         Mms::User(user) => user.run(out),
+        Mms::Spool(spool) => spool.run(out),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

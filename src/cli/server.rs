@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::logging::{self, LogFile};
 use crate::net::{Clock, Network, Server as Loop, Settings, listen, raise_descriptor_limit};
 use crate::proto::name::UserName;
-use crate::store::disk::{FileDisk, OpenError};
+use crate::store::disk::FileDisk;
 use crate::store::recovery::{Recovery, SpoolError};
 use crate::store::spool::{Config, Sync};
 use crate::store::users;
@@ -127,7 +127,7 @@ impl Server {
         let address = SocketAddr::new(self.bind, self.port);
         let listener = listen(address).map_err(|e| cannot_listen(address, &e))?;
         let address = listener.local_addr().map_err(|e| cannot_listen(address, &e))?;
-        let disk = FileDisk::open(&self.spool).map_err(cannot_open_spool)?;
+        let disk = FileDisk::open(&self.spool)?;
         let log = logging::start(&self.log).map_err(|e| {
             let path = self.log.display();
             Failure::new(Code::CannotCreate, format!("cannot write the log {path}: {e}; use --log"))
@@ -235,16 +235,6 @@ fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
         ),
         _ => Failure::new(Code::Unavailable, format!("cannot listen on {address}: {e}")),
     }
-}
-
-fn cannot_open_spool(e: OpenError) -> Failure {
-    let code = match e {
-        OpenError::CannotCreate(_) => Code::CannotCreate,
-        OpenError::InUse(_) => Code::TryLater,
-        OpenError::Permission(_) => Code::Permission,
-        OpenError::Io(_) => Code::Io,
-    };
-    Failure::new(code, e.to_string())
 }
 
 fn cannot_replay(e: &SpoolError) -> Failure {

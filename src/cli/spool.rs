@@ -6,9 +6,58 @@ use crate::core::record::Letter;
 use crate::store::disk::{FileDisk, OpenError};
 use crate::store::recovery::{SpoolError, segment_file};
 use crate::store::survey::{Survey, read_letter};
+use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Look into the spool: what waits for whom, and whether all of it is sound.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mms spool ls                    the segments, and who has messages waiting
+  mms spool show fred             the messages that wait for fred
+  mms spool check                 verify every record
+  mms spool ls --spool /srv/mms   another directory than 'spool'
+
+They change nothing and work while a server runs.
+
+Exit codes: 65 damage was found; 66 there is no such directory; 67 nobody of that name has
+messages; 74 reading failed; 77 no permission.")]
+pub struct Spool {
+    #[command(subcommand)]
+    command: Command,
+    /// The directory
+    #[arg(long, global = true, value_name = "DIR", default_value = "spool")]
+    spool: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the segments and who has messages waiting
+    Ls,
+    /// Show the messages that wait, or are held, for one user or for all
+    Show {
+        /// The user's name
+        user: Option<String>,
+    },
+    /// Verify every record; exit code 65 on damage
+    Check,
+}
+
+impl Spool {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the spool cannot be read, or is damaged.
+    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        match &self.command {
+            Command::Ls => ls(&self.spool, out),
+            Command::Show { user } => show(&self.spool, user.as_deref(), out),
+            Command::Check => check(&self.spool, out),
+        }
+    }
+}
 
 /// Lists the segments and who has letters waiting.
 pub fn ls(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
