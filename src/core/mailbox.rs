@@ -20,8 +20,6 @@ pub struct Waiting {
     pub at: Location,
     /// Its sender.
     pub from: UserName,
-    /// It was offered to a reader at least once.
-    pub offered: bool,
     /// Which of the things said to the session it was, once shown.
     pub said: u32,
 }
@@ -34,6 +32,10 @@ pub struct Mailbox {
     acknowledged: usize,
     bytes: u64,
     acknowledged_bytes: u64,
+    /// Every letter up to this one was offered to a reader at least once.
+    offered: LetterId,
+    /// Every letter up to this one is settled.
+    settled: LetterId,
 }
 
 impl Mailbox {
@@ -62,11 +64,10 @@ impl Mailbox {
         self.letters.back().map(|letter| letter.id)
     }
 
-    /// The number of the last letter that was ever offered to a reader; all before it were too.
+    /// The last letter that was ever offered to a reader, if one that was still waits.
     #[must_use]
-    pub fn last_offered(&self) -> Option<LetterId> {
-        let offered = self.letters.partition_point(|letter| letter.offered);
-        offered.checked_sub(1).map(|last| self.letters[last].id)
+    pub fn offered(&self) -> Option<LetterId> {
+        self.letters.front().is_some_and(|oldest| oldest.id <= self.offered).then_some(self.offered)
     }
 
     /// The number of the last letter shown to the session under way and not settled.
@@ -95,15 +96,14 @@ impl Mailbox {
         self.position(id).is_ok()
     }
 
-    /// Takes in a letter. One that is here already has moved in the journal, and where it stood
-    /// before is returned.
+    /// Takes in a letter. One that is here already has moved in the journal, and one that was
+    /// settled is not wanted: the place that is not needed is returned.
     pub fn accept(&mut self, letter: Waiting) -> Option<Location> {
+        if letter.id <= self.settled {
+            return Some(letter.at);
+        }
         match self.position(letter.id) {
-            Ok(known) => {
-                let known = &mut self.letters[known];
-                known.offered |= letter.offered;
-                Some(std::mem::replace(&mut known.at, letter.at))
-            }
+            Ok(known) => Some(std::mem::replace(&mut self.letters[known].at, letter.at)),
             Err(place) => {
                 debug_assert!(place >= self.shown, "an accepted letter is newer than a shown one");
                 self.bytes += u64::from(letter.at.body_bytes);
@@ -133,15 +133,14 @@ impl Mailbox {
         let letter = self.letters.get_mut(self.shown)?;
         self.shown += 1;
         letter.said = said;
-        let again = std::mem::replace(&mut letter.offered, true);
+        let again = letter.id <= self.offered;
+        self.offered = self.offered.max(letter.id);
         Some((letter, again))
     }
 
     /// Notes that letters up to this one were offered before a restart.
     pub fn offered_through(&mut self, through: LetterId) {
-        for letter in self.letters.iter_mut().take_while(|letter| letter.id <= through) {
-            letter.offered = true;
-        }
+        self.offered = self.offered.max(through);
     }
 
     /// The reader's kernel has everything up to the `through`-th thing said. True if that covers
@@ -194,12 +193,19 @@ impl Mailbox {
             through = Some(letter.id);
         }
         if let Some(through) = through {
+            self.settled = through;
             journal.append(&Record::Settled { user: user.as_str(), through });
         }
     }
 
-    /// Takes the letters up to this one out, without a record: while the journal is replayed, or
-    /// to hold them elsewhere.
+    /// Notes that letters up to this one were settled before a restart; returns those that were
+    /// here.
+    pub fn settled_through(&mut self, id: LetterId) -> vec_deque::Drain<'_, Waiting> {
+        self.settled = self.settled.max(id);
+        self.take(self.count_through(id))
+    }
+
+    /// Takes the letters up to this one out, to hold them elsewhere.
     pub fn take_through(&mut self, id: LetterId) -> vec_deque::Drain<'_, Waiting> {
         self.take(self.count_through(id))
     }
@@ -258,7 +264,7 @@ mod tests {
 
     fn letter(seq: u32) -> Waiting {
         let at = Location { body_bytes: 10, ..Location::default() };
-        Waiting { id: id(seq), at, from: UserName::new("a").unwrap(), offered: false, said: 0 }
+        Waiting { id: id(seq), at, from: UserName::new("a").unwrap(), said: 0 }
     }
 
     fn filled(count: u32) -> Mailbox {
@@ -307,7 +313,8 @@ mod tests {
         let at = Location { segment: 7, body_bytes: 10, ..Location::default() };
         let before = mailbox.accept(Waiting { at, ..letter(2) });
         assert_eq!((before, mailbox.len()), (Some(letter(2).at), 3));
-        assert_eq!(mailbox.take_through(id(2)).next_back().unwrap().at, at);
+        assert_eq!(mailbox.settled_through(id(2)).next_back().unwrap().at, at);
         assert!(!mailbox.holds(id(2)) && mailbox.holds(id(3)));
+        assert_eq!(mailbox.accept(letter(1)), Some(letter(1).at), "it was settled");
     }
 }

@@ -163,11 +163,15 @@ impl Record<'_> {
         }
     }
 
-    /// Whether a promise stands on this record, so that the turn that appends it must sync. The
-    /// others only spare somebody a repeat or an inaccuracy.
+    /// Whether a promise stands on this record, so that the turn that appends it must sync: what
+    /// was confirmed is kept, and what is shown twice is marked. The others only spare somebody a
+    /// marked repeat or an inaccuracy.
     #[must_use]
     pub fn must_be_durable(&self) -> bool {
-        matches!(self, Self::Started { .. } | Self::Letter(_) | Self::Held { .. })
+        matches!(
+            self,
+            Self::Started { .. } | Self::Letter(_) | Self::Offered { .. } | Self::Held { .. }
+        )
     }
 }
 

@@ -50,7 +50,7 @@ impl Hub {
             }
             Record::Settled { user, through } => {
                 if let Some(mailbox) = self.mailbox_named(user, &mut restoring) {
-                    mailbox.take_through(through).for_each(|letter| release(letter.at));
+                    mailbox.settled_through(through).for_each(|letter| release(letter.at));
                 }
             }
             Record::Held { user, through } => self.restore_held(user, through, &mut restoring),
@@ -113,7 +113,10 @@ impl Hub {
                 release(at);
                 continue;
             };
-            let waiting = Waiting { id, at, from, offered: to.offered, said: 0 };
+            if to.offered {
+                mailbox.offered_through(id);
+            }
+            let waiting = Waiting { id, at, from, said: 0 };
             if let Some(before) = mailbox.accept(waiting) {
                 release(before);
             }
@@ -201,7 +204,7 @@ impl Hub {
             if state.online.is_some() {
                 journal.append(&Record::SignedIn { user, unix_ms: now_unix_ms });
             }
-            if let Some(through) = state.mailbox.last_offered() {
+            if let Some(through) = state.mailbox.offered() {
                 journal.append(&Record::Offered { user, through });
             }
         }

@@ -208,7 +208,7 @@ impl Hub {
         for &user in to {
             let reader = self.shows_at_once(user);
             let from = sender.clone();
-            let waiting = Waiting { id, at, from, offered: false, said: 0 };
+            let waiting = Waiting { id, at, from, said: 0 };
             self.user_mut(user).mailbox.accept(waiting);
             if let Some(reader) = reader {
                 self.show_next(reader, user, turn);
