@@ -176,6 +176,8 @@ impl World {
         if engine.deadline().is_some_and(|at| at <= self.now.mono) {
             engine.tick(self.now);
         }
+        let early = engine.release(|output| panic!("said before it was durable: {output:?}"));
+        early.expect("nothing was released, so nothing failed");
         if engine.commit().is_err() {
             self.note("commit failed");
             self.after_crash();

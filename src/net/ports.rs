@@ -28,7 +28,8 @@ pub(super) enum Phase {
     Flushing { witness: bool },
     /// All is written. The write side stays open to see whether a reset comes after the last
     /// acknowledgement, which came at `quiet_since`.
-    Witnessing { quiet_since: Option<Millis> },
+    /// Given up at `until`, if not all is acknowledged by then.
+    Witnessing { quiet_since: Option<Millis>, until: Millis },
     /// Our side is closed; the peer's is awaited until then. `read` if the peer is known to have
     /// taken all.
     Draining { until: Millis, read: bool },
@@ -285,7 +286,8 @@ impl Port {
             Phase::Open | Phase::Gone(_) => {}
             Phase::Flushing { .. } if self.pending() > 0 => {}
             Phase::Flushing { witness: true } => {
-                self.phase = Phase::Witnessing { quiet_since: None };
+                let until = now.plus(STALLED_MS);
+                self.phase = Phase::Witnessing { quiet_since: None, until };
                 self.observe_step = 0;
                 self.witness(now);
             }
@@ -303,11 +305,12 @@ impl Port {
     }
 
     fn witness(&mut self, now: Millis) {
-        let Phase::Witnessing { quiet_since } = self.phase else { return };
+        let Phase::Witnessing { quiet_since, until } = self.phase else { return };
         match quiet_since {
             None if self.all_arrived() => {
-                self.phase = Phase::Witnessing { quiet_since: Some(now) };
+                self.phase = Phase::Witnessing { quiet_since: Some(now), until };
             }
+            None if until <= now => self.phase = Phase::Gone(End::Stalled),
             None => self.observe_step = (self.observe_step + 1).min(LAST_STEP),
             Some(since) if now.since(since) >= WITNESS_MS => self.shut(now, true),
             Some(_) => {}
@@ -332,8 +335,8 @@ impl Port {
     /// When it must be looked at next.
     pub(super) fn deadline(&self, now: Millis) -> Option<Millis> {
         let closing = match self.phase {
-            Phase::Witnessing { quiet_since: Some(since) } => Some(since.plus(WITNESS_MS)),
-            Phase::Witnessing { quiet_since: None } => {
+            Phase::Witnessing { quiet_since: Some(since), .. } => Some(since.plus(WITNESS_MS)),
+            Phase::Witnessing { quiet_since: None, .. } => {
                 Some(now.plus(OBSERVE_MS[usize::from(self.observe_step)]))
             }
             Phase::Draining { until, .. } => Some(until),
@@ -351,7 +354,6 @@ impl Port {
             return Seen::Nothing;
         }
         if self.phase != Phase::Open {
-            // A peer that acknowledges nothing for so long is not waited for.
             self.go_on_closing(now);
             return Seen::Nothing;
         }
