@@ -191,7 +191,8 @@ impl<D: Disk> Server<D> {
             self.spool.append(&Record::Alive { unix_ms: UNIX_MS });
         }
         for _ in 0..rng.below(4) {
-            let to = &USERS[rng.below(3)..];
+            // What nobody takes must be copied; everything else goes with its segment.
+            let to = if rng.one_in(12) { &["zoe"][..] } else { &USERS[rng.below(3)..] };
             let body = random_body(rng);
             let id = self.send(to, &body);
             for name in to {
@@ -214,7 +215,9 @@ impl<D: Disk> Server<D> {
         if rng.one_in(4) {
             self.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
         }
-        self.compact()?;
+        for _ in 0..=rng.below(3) {
+            self.compact()?;
+        }
         self.spool.commit()?;
         if !sent.is_empty() {
             promises.settled_for_good.extend(self.settled.clone());
@@ -394,6 +397,30 @@ fn a_flipped_byte_in_an_early_record_costs_that_record() {
             server.spool.stop(UNIX_MS).unwrap();
             let again = Server::open(disk, config(1 << 20)).unwrap();
             assert_eq!((seqs(&again.hub), again.recovery.lines.len()), (vec![1, 3, 4], 0));
+        }
+    }
+}
+
+#[test]
+fn a_crash_in_a_repair_keeps_the_evidence() {
+    let disk = stopped_spool(4);
+    disk.damage(&segment_file(1), |bytes| bytes[200] ^= 1);
+    let damaged = disk.contents()[&segment_file(1)].clone();
+    let mut rng = Rng::from_env(3);
+    for step in 1..=20 {
+        for _ in 0..20 {
+            let disk = disk.fork();
+            disk.crash_at(disk.steps() + step);
+            let first = Server::open(disk.clone(), config(1 << 20));
+            assert!(first.is_err() || step > 15, "step {step} is in the repair");
+            disk.restart(Aftermath::Torn, &mut rng);
+            let again = Server::open(disk.clone(), config(1 << 20)).unwrap();
+            assert_eq!(again.hub.waiting.len(), 3);
+            let kept = disk
+                .contents()
+                .iter()
+                .any(|(name, bytes)| name.starts_with("quarantine-") && *bytes == damaged);
+            assert!(kept, "step {step}");
         }
     }
 }
