@@ -244,7 +244,13 @@ fn cannot_replay(e: &SpoolError) -> Failure {
     };
     error!("spool not opened: {e}");
     log::logger().flush();
-    Failure::new(code, e.to_string())
+    let advice = match e {
+        SpoolError::Io(e) if e.kind() == ErrorKind::StorageFull => {
+            "; the disk is full: make room, then start again. Nothing is lost"
+        }
+        _ => "",
+    };
+    Failure::new(code, format!("cannot open the spool: {e}{advice}"))
 }
 
 fn tell_recovery(recovery: &Recovery) {
