@@ -293,7 +293,7 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
         }
         Refusal::ToSelf => say(out, "messages to yourself are not allowed here"),
         Refusal::MailboxFull(user) => {
-            say(out, format_args!("mailbox full: {user}; not sent, try again when it was read"));
+            say(out, format_args!("mailbox full: {user}; not sent, try again later"));
         }
         Refusal::NobodyElse => say(out, "Nobody else is online, message not sent"),
         Refusal::CodedNotYet => {
