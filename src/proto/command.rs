@@ -244,32 +244,32 @@ fn is_blank(c: char) -> bool {
     c == ' ' || c == '\t'
 }
 
-/// `blanks = *( SP / TAB )`
+/// `blanks = *( SP / HTAB )`
 fn blanks(input: &str) -> IResult<&str, &str> {
     take_while(is_blank).parse(input)
 }
 
-/// `word = 1*( any character but SP, TAB )`, and the blanks behind it
+/// `word = 1*visible blanks`
 fn word(input: &str) -> IResult<&str, &str> {
     terminated(take_till1(is_blank), blanks).parse(input)
 }
 
-/// `list = "(" *( any character but ")" ) ")"`, and the blanks behind it
+/// `list = "(" *inside ")" blanks`
 fn list(input: &str) -> IResult<&str, &str> {
     terminated(delimited(char('('), take_until(")"), char(')')), blanks).parse(input)
 }
 
-/// `text = 1*( any character )`, not only blanks
+/// `text = 1*character`, not only blanks
 fn message(input: &str) -> IResult<&str, &str> {
     verify(rest, |text: &str| !text.chars().all(is_blank)).parse(input)
 }
 
-/// `number = 1*DIGIT`, and nothing but blanks behind it
+/// `number = 1*DIGIT blanks`
 fn number(input: &str) -> IResult<&str, &str> {
     all_consuming(terminated(digit1, blanks)).parse(input)
 }
 
-/// `command = blanks ["/"] word [ arguments ]`
+/// `command = blanks ["/"] ( help / signin / who / window / send / broadcast / away / signout )`
 ///
 /// Linear in the line; never fails on any input but by saying why.
 pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandFault<'_>> {
@@ -299,7 +299,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandFault<'_>> {
     }
 }
 
-/// `help = "help" [ command ]`
+/// `help = "help" [ gap word ]`
 fn help(arguments: &str) -> Result<Command<'_>, CommandFault<'_>> {
     let Ok((after, topic)) = word(arguments) else {
         return Ok(Command::Help(None));
@@ -313,13 +313,13 @@ fn help(arguments: &str) -> Result<Command<'_>, CommandFault<'_>> {
     }
 }
 
-/// `signin = "signin" user [ password ]`; the password is the rest of the line, blanks included
+/// `signin = "signin" gap word [ password ]`; the password is the rest of the line, blanks included
 fn signin(arguments: &str) -> Result<Command<'_>, Problem> {
     let (password, user) = word(arguments).map_err(|_| Problem::NoUser)?;
     Ok(Command::SignIn { user, password: (!password.is_empty()).then_some(password) })
 }
 
-/// `send = "send" ( user / list ) text`
+/// `send = "send" gap ( word / list ) text`
 fn send(arguments: &str) -> Result<Command<'_>, Problem> {
     let (text, to) = if arguments.starts_with('(') {
         let (text, inside) = list(arguments).map_err(|_| Problem::OpenList)?;
@@ -336,7 +336,7 @@ fn send(arguments: &str) -> Result<Command<'_>, Problem> {
     Ok(Command::Send { to, text })
 }
 
-/// `broadcast = "broadcast" [ [ "user" ] 1*user ] [ "message" ] text`
+/// `broadcast = "broadcast" gap [ [ [ "user" gap ] 1*word ] "message" gap ] text`
 fn broadcast(arguments: &str) -> Result<Command<'_>, Problem> {
     let (_, text) = message(arguments).map_err(|_| Problem::NoMessage)?;
     let Some((before, after)) = split_at_message(text) else {
@@ -371,7 +371,7 @@ fn without_word_user(list: &str) -> &str {
     left
 }
 
-/// `wholast = "wholast" number`
+/// `window = ( "wholast" / "whoelsesince" ) gap number`
 fn window<'a>(
     arguments: &'a str,
     most: u64,

@@ -1,0 +1,299 @@
+//! PROTOCOL.md, checked: every session in it is played against the real engine, and every table
+//! that repeats what the code says is compared with the code.
+//!
+//! The lists below are made by matches without a wildcard. Whoever adds a refusal, a farewell or
+//! a problem is sent here by the compiler, and from here to PROTOCOL.md by the test.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use mms::limits;
+use mms::proto::command::{Problem, Verb};
+use mms::proto::name::{NameFault, UserName};
+use mms::proto::plain;
+use mms::proto::reply::{Farewell, Refusal, Reply};
+use mms::proto::text::TextFault;
+use std::collections::BTreeMap;
+use support::player::{Block, blocks, play};
+
+const PROTOCOL: &str = include_str!("../PROTOCOL.md");
+
+// ---- the sessions ----------------------------------------------------------------------------
+
+#[test]
+fn every_session_is_true() {
+    let sessions = blocks(PROTOCOL, "session");
+    let lies: Vec<String> = sessions
+        .iter()
+        .filter_map(|block| play(block).err())
+        .map(|lie| format!("PROTOCOL.md:{}: {}", lie.line, lie.why))
+        .collect();
+    assert!(lies.is_empty(), "\n{}\n", lies.join("\n"));
+    assert!(sessions.len() >= 30, "only {} sessions were found", sessions.len());
+}
+
+#[test]
+fn a_session_that_lies_is_caught_at_its_line() {
+    let caught = |text: &str| {
+        let block = Block { line: 1, text: text.into() };
+        play(&block).err().map(|lie| (lie.line, lie.why))
+    };
+    let start = "(users: fred, Tim)\n(fred has signed in)\n";
+    assert_eq!(caught(&format!("{start}fred> whoelse\nfred< >> Nobody else is online\n")), None);
+    for (text, line, why) in [
+        ("fred> whoelse\nfred< >> Nobody is online\n", 4, "received instead: >> Nobody else"),
+        ("fred> whoelse\n", 4, "not stated: >> Nobody else is online"),
+        ("fred> whoelse\nfred> whoelse\n", 4, "not stated"),
+        ("fred> whoelse\n(1 s passes)\n", 4, "not stated"),
+        ("fred< >> hello\n", 3, "received nothing more"),
+        ("Tim> whoelse\n", 3, "Tim is not connected"),
+        ("fred> send Tim hi\nTim< >> fred: hi\n", 4, "Tim is not connected"),
+        ("(1799 s pass)\nfred< >> signed off after 1800 s of inactivity\n", 4, "nothing more"),
+        ("(1800 s pass)\n", 4, "signed off after 1800 s"),
+        ("fred> signout\nfred< >> user fred has signed off\n", 5, "Thank you"),
+        ("(fred dances)\n", 3, "no such stage direction"),
+        ("hello\n", 3, "no one types"),
+    ] {
+        let (at, told) = caught(&format!("{start}{text}")).expect(text);
+        assert!(at == line && told.contains(why), "{text}{at}: {told}");
+    }
+}
+
+// ---- tables that repeat what the code says -----------------------------------------------------
+
+/// Samples of an enum, each beside the pattern it matches; the patterns are all there are.
+macro_rules! every {
+    ($type:ty: $($pattern:pat => $sample:expr,)*) => {{
+        fn is_listed(value: &$type) {
+            match value {
+                $($pattern => {})*
+            }
+        }
+        let samples: Vec<$type> = vec![$($sample),*];
+        $(assert!(samples.iter().any(|sample| matches!(sample, $pattern)));)*
+        samples.iter().for_each(is_listed);
+        samples
+    }};
+}
+
+// What stands for what in the document; each of them is in none of the fixed texts.
+const USER: &str = "Quentin";
+const WORD: &str = "qwxz";
+const NUMBER: u64 = 4711;
+
+fn name() -> UserName {
+    UserName::new(USER).unwrap()
+}
+
+fn refusals() -> Vec<Refusal> {
+    let problem = Problem::NoUser;
+    every!(Refusal:
+        Refusal::MustSignIn => Refusal::MustSignIn,
+        Refusal::SignedInAlready(_) => Refusal::SignedInAlready(name()),
+        Refusal::NotAuthorized(_) => Refusal::NotAuthorized(USER.into()),
+        Refusal::Blocked { .. } => Refusal::Blocked { name: USER.into(), left_s: NUMBER },
+        Refusal::AlreadyOnline(_) => Refusal::AlreadyOnline(name()),
+        Refusal::SignInsBusy => Refusal::SignInsBusy,
+        Refusal::Unknown { hint: None, .. } => Refusal::Unknown { word: WORD.into(), hint: None },
+        Refusal::Unknown { hint: Some(_), .. } =>
+            Refusal::Unknown { word: WORD.into(), hint: Some(Verb::WhoElse) },
+        Refusal::Usage(..) => Refusal::Usage(Verb::WhoElse, problem),
+        Refusal::Text(_) => Refusal::Text(TextFault::NotUtf8),
+        Refusal::LineTooLong(_) => Refusal::LineTooLong(NUMBER as usize),
+        Refusal::MessageTooLong { .. } =>
+            Refusal::MessageTooLong { bytes: NUMBER as usize, most: NUMBER as usize },
+        Refusal::PasswordTooLong(_) => Refusal::PasswordTooLong(NUMBER as usize),
+        Refusal::BadName(..) => Refusal::BadName(WORD.into(), NameFault::Empty),
+        Refusal::NoSuchUser { hint: None, .. } =>
+            Refusal::NoSuchUser { name: WORD.into(), hint: None },
+        Refusal::NoSuchUser { hint: Some(_), .. } =>
+            Refusal::NoSuchUser { name: WORD.into(), hint: Some(name()) },
+        Refusal::ToSelf => Refusal::ToSelf,
+        Refusal::MailboxFull(_) => Refusal::MailboxFull(name()),
+        Refusal::NobodyElse => Refusal::NobodyElse,
+        Refusal::CodedNotYet => Refusal::CodedNotYet,
+    )
+}
+
+fn farewells() -> Vec<Farewell> {
+    let address = "192.0.2.1".parse().unwrap();
+    every!(Farewell:
+        Farewell::SignedOut => Farewell::SignedOut,
+        Farewell::Idle { .. } => Farewell::Idle { limit_s: NUMBER },
+        Farewell::SignInTooSlow { .. } => Farewell::SignInTooSlow { limit_s: NUMBER },
+        Farewell::TooManyFailures { block_s: Some(_) } =>
+            Farewell::TooManyFailures { block_s: Some(NUMBER) },
+        Farewell::TooManyFailures { block_s: None } => Farewell::TooManyFailures { block_s: None },
+        Farewell::TooMuchBeforeSignIn => Farewell::TooMuchBeforeSignIn,
+        Farewell::Replaced { .. } => Farewell::Replaced { address },
+        Farewell::Unresponsive => Farewell::Unresponsive,
+        Farewell::Removed => Farewell::Removed,
+        Farewell::PasswordChanged => Farewell::PasswordChanged,
+        Farewell::ShuttingDown => Farewell::ShuttingDown,
+        Farewell::PeerClosed => Farewell::PeerClosed,
+        Farewell::Broken => Farewell::Broken,
+        Farewell::Stalled => Farewell::Stalled,
+    )
+}
+
+fn problems() -> Vec<Problem> {
+    every!(Problem:
+        Problem::NoUser => Problem::NoUser,
+        Problem::NoMessage => Problem::NoMessage,
+        Problem::OpenList => Problem::OpenList,
+        Problem::LongList => Problem::LongList,
+        Problem::Extra => Problem::Extra,
+        Problem::Number { .. } => Problem::Number { least: 1, most: NUMBER, unit: "minutes" },
+    )
+}
+
+fn name_faults() -> Vec<NameFault> {
+    every!(NameFault:
+        NameFault::Empty => NameFault::Empty,
+        NameFault::TooLong => NameFault::TooLong,
+        NameFault::Character => NameFault::Character,
+        NameFault::LeadingDot => NameFault::LeadingDot,
+        NameFault::Reserved => NameFault::Reserved,
+    )
+}
+
+fn text_faults() -> Vec<TextFault> {
+    every!(TextFault:
+        TextFault::NotUtf8 => TextFault::NotUtf8,
+        TextFault::Character(_) => TextFault::Character('\u{1b}'),
+    )
+}
+
+/// The first line of what is said, without `>> `, and with placeholders.
+fn said(reply: &Reply) -> String {
+    let mut out = vec![];
+    plain::render(reply, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix(">> ")
+        .unwrap_or_default()
+        .replace(USER, "<user>")
+        .replace(WORD, "<word>")
+        .replace(&NUMBER.to_string(), "<n>")
+        .replace("192.0.2.1", "<address>")
+        .replace("whoelse", "<command>")
+        .replace("U+001B", "U+<hex>")
+        .replace(&NameFault::Empty.to_string(), "<why>")
+        .replace(&TextFault::NotUtf8.to_string(), "<why>")
+        .replace("a user is missing", "<problem>")
+}
+
+/// The name of a variant.
+fn variant(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap().into()
+}
+
+/// The cells of the rows whose first one is `name`.
+fn rows(name: &str) -> Vec<Vec<&'static str>> {
+    let begin = format!("| `{name}` |");
+    let cells = |row: &'static str| row.trim_matches('|').split(" | ").map(str::trim).collect();
+    PROTOCOL.lines().filter(|line| line.starts_with(&begin)).map(cells).collect()
+}
+
+#[test]
+fn every_refusal_has_its_row() {
+    for refusal in refusals() {
+        let text = format!("`{}`", said(&Reply::Refused(refusal.clone())));
+        let name = variant(&refusal);
+        assert!(rows(&name).iter().any(|row| row[1] == text), "no row for {name}: {text}");
+    }
+}
+
+#[test]
+fn every_farewell_has_its_row() {
+    for farewell in farewells() {
+        let text = match said(&Reply::Farewell(farewell.clone())) {
+            text if text.is_empty() => "nothing".into(),
+            text => format!("`{text}`"),
+        };
+        let (name, reason) = (variant(&farewell), format!("`{}`", farewell.reason()));
+        let fits = |row: &Vec<&str>| row[1] == text && row[2] == reason;
+        assert!(rows(&name).iter().any(fits), "no row for {name}: {text}, {reason}");
+    }
+}
+
+#[test]
+fn every_reason_within_a_refusal_is_there() {
+    let usage = |problem| said(&Reply::Refused(Refusal::Usage(Verb::WhoElse, problem)));
+    let problems = problems().into_iter().map(|problem| {
+        let text = usage(problem);
+        let text = text.strip_prefix("<command>: ").unwrap();
+        (variant(&problem), text.replace("<problem>", "a user is missing"))
+    });
+    let names = name_faults().into_iter().map(|fault| (variant(&fault), fault.to_string()));
+    let texts = text_faults().into_iter().map(|fault| {
+        (variant(&fault), fault.to_string().replace("U+001B", "U+<hex>"))
+    });
+    for (name, text) in problems.chain(names).chain(texts) {
+        let text = format!("`{}`", text.replace("1 to <n>", "<n> to <n>").replace("minutes", "<unit>"));
+        assert!(rows(&name).iter().any(|row| row[1] == text), "no row for {name}: {text}");
+    }
+}
+
+#[test]
+fn every_command_has_its_section() {
+    for verb in Verb::ALL {
+        let heading = format!("\n### `{}`\n", verb.name());
+        let begin = PROTOCOL.find(&heading).expect(&heading) + 1;
+        let section = PROTOCOL[begin..].split("\n##").next().unwrap();
+        for part in verb.usage().iter().chain(verb.words()) {
+            assert!(section.contains(&format!("`{part}`")), "{}: {part}", verb.name());
+        }
+        for line in ["Syntax: ", "Meaning: ", "Refusals: "] {
+            assert!(section.contains(&format!("\n{line}")), "{}: {line}", verb.name());
+        }
+        assert!(section.contains("\n```session\n"), "{}: an example", verb.name());
+    }
+}
+
+#[test]
+fn every_limit_is_what_limits_rs_says() {
+    macro_rules! known {
+        ($($name:ident)*) => {
+            BTreeMap::from([$((stringify!($name), limits::$name.to_string())),*])
+        };
+    }
+    let known = known!(
+        LINE_BYTES LINE_BYTES_BEFORE_SIGNIN BYTES_BEFORE_SIGNIN BODY_BYTES LIST_RECIPIENTS
+        NAME_BYTES PASSWORD_BYTES AWAY_BYTES ECHO_CHARS NAMES_SHOWN WHOLAST_MINUTES
+        MAX_FAILURES BLOCK_TIME_S FAILURE_MEMORY_MS LOCKOUT_ENTRIES TRIES_A_CONNECTION
+        CHECKS_UNDER_WAY CHECKS_WAITING IDLE_TIMEOUT_S SIGNIN_MS PROBE_DEAD_MS
+        MAILBOX_LETTERS MAILBOX_BYTES WINDOW_LETTERS WINDOW_BYTES CREDIT_LETTERS CREDIT_BYTES
+        COMMANDS_A_TURN OUTPUT_PAUSE_BYTES OUTPUT_CLOSE_BYTES STALLED_MS WITNESS_MS STOP_MS
+        ALIVE_MS CONNECTIONS
+    );
+    for (name, value) in &known {
+        let [row] = &rows(name)[..] else { panic!("not one row for {name}") };
+        assert_eq!(row[1].replace(',', ""), *value, "{name}");
+    }
+    let shouts = |name: &str| name.contains('_') && name.to_uppercase() == name;
+    let all = PROTOCOL.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    for name in all.filter(|name| shouts(name)) {
+        assert!(known.contains_key(name), "{name} is not compared with limits.rs");
+    }
+}
+
+#[test]
+fn the_grammar_is_the_parsers() {
+    let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let [grammar] = &blocks(PROTOCOL, "abnf")[..] else { panic!("not one grammar") };
+    let grammar = squeezed(&grammar.text);
+    let sources = [include_str!("../src/proto/command.rs"), include_str!("../src/proto/line.rs")];
+    let rules: Vec<String> = sources
+        .iter()
+        .flat_map(|source| source.lines())
+        .filter_map(|line| line.trim_start().strip_prefix("/// `")?.split('`').next())
+        .filter(|rule| rule.contains(" = "))
+        .map(squeezed)
+        .collect();
+    assert!(rules.len() >= 10, "{rules:?}");
+    for rule in rules {
+        assert!(grammar.contains(&rule), "not in the grammar: {rule}");
+    }
+}

@@ -1,0 +1,659 @@
+//! Plays a session of PROTOCOL.md against the real engine: its disk is simulated, its clock is
+//! virtual, and there are no sockets. The notation is defined in PROTOCOL.md, "How to read the
+//! sessions"; this file is the other half of that definition.
+//!
+//! What stands in a session must happen, and what happens must stand there: a line that nobody
+//! stated is a lie as much as one that never came.
+
+use super::rng::Rng;
+use super::sim_disk::{Aftermath, Fault, SimDisk};
+use mms::core::event::{Conn, End, Event, Flow, Trust};
+use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::password::Verifier;
+use mms::engine::{Engine, Output};
+use mms::limits;
+use mms::proto::line::{Frame, Framer};
+use mms::proto::name::UserName;
+use mms::proto::plain;
+use mms::proto::reply::Reply;
+use mms::proto::telnet::{HIDE_TYPING, SHOW_TYPING, Telnet};
+use mms::store::spool::{Config, Sync};
+use mms::time::{Millis, Now};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+
+/// A fenced block of a document.
+#[derive(Debug)]
+pub struct Block {
+    /// The number of its first line in the document.
+    pub line: usize,
+    pub text: String,
+}
+
+/// What is wrong with a session, and in which line of the document.
+#[derive(Debug)]
+pub struct Lie {
+    pub line: usize,
+    pub why: String,
+}
+
+/// The blocks of `document` that are fenced as `kind`.
+pub fn blocks(document: &str, kind: &str) -> Vec<Block> {
+    let (mut blocks, mut open) = (vec![], false);
+    for (number, line) in (1..).zip(document.lines()) {
+        match (open, line.strip_prefix("```")) {
+            (false, Some(word)) if word == kind => {
+                blocks.push(Block { line: number + 1, text: String::new() });
+                open = true;
+            }
+            (true, Some(_)) => open = false,
+            (true, None) => {
+                let block: &mut Block = blocks.last_mut().expect("one is open");
+                block.text += line;
+                block.text.push('\n');
+            }
+            (false, _) => {}
+        }
+    }
+    blocks
+}
+
+/// Plays a session.
+pub fn play(block: &Block) -> Result<(), Lie> {
+    let mut player = Player::new();
+    let mut number = block.line;
+    for line in block.text.lines() {
+        player.step(line.trim_end()).map_err(|why| Lie { line: number, why })?;
+        number += 1;
+    }
+    player.all_stated().map_err(|why| Lie { line: number, why: format!("at the end, {why}") })
+}
+
+/// Milliseconds since 1970 when a session begins: 2027-01-15, eight in the morning.
+const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
+/// Turns at one instant, after which the engine is taken to spin.
+const TURNS: usize = 100_000;
+const GREETING: [&str; 2] =
+    [">> Welcome to MMS.", ">> Type 'signin <user>' to sign in, 'help' for the commands."];
+
+/// One connection, seen from both ends.
+struct Peer {
+    conn: Conn,
+    framer: Framer,
+    telnet: Option<Telnet>,
+    inbox: Vec<u8>,
+    out: Vec<u8>,
+    /// What arrived and was not stated yet.
+    got: VecDeque<String>,
+    said: u32,
+    held: bool,
+    /// The machine acknowledges nothing.
+    silent: bool,
+    /// It closed its side.
+    closed: bool,
+    gone: bool,
+}
+
+#[derive(Debug)]
+enum News {
+    Acknowledged(Conn, u32),
+    Drained(Conn),
+    Closed(Conn, End),
+}
+
+struct Player {
+    disk: SimDisk,
+    rng: Rng,
+    rules: Rules,
+    config: Config,
+    users: Vec<(UserName, Verifier)>,
+    engine: Option<Engine<SimDisk>>,
+    started: bool,
+    now: Millis,
+    peers: BTreeMap<String, Peer>,
+    connections: u32,
+    news: Vec<News>,
+}
+
+impl Player {
+    fn new() -> Self {
+        Self {
+            disk: SimDisk::new(),
+            rng: Rng::new(1),
+            rules: Rules {
+                idle_timeout_s: limits::IDLE_TIMEOUT_S,
+                block_time_s: limits::BLOCK_TIME_S,
+                max_failures: limits::MAX_FAILURES,
+                self_send: SelfSend::Allowed,
+                duplicate: Duplicate::Refuse,
+                mailbox_letters: limits::MAILBOX_LETTERS,
+                mailbox_bytes: limits::MAILBOX_BYTES,
+            },
+            config: Config::default(),
+            users: vec![],
+            engine: None,
+            started: false,
+            now: Millis(1),
+            peers: BTreeMap::new(),
+            connections: 0,
+            news: vec![],
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.now, unix_ms: BEGIN_UNIX_MS + self.now.0 }
+    }
+
+    // ---- the steps of a session ----------------------------------------------------------------
+
+    fn step(&mut self, line: &str) -> Result<(), String> {
+        if line.is_empty() {
+            return Ok(());
+        }
+        if let Some(direction) = line.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+            self.all_stated()?;
+            return self.direct(direction);
+        }
+        let mark = line.find(['<', '>']).ok_or("no one types or receives this")?;
+        let (who, text) = (&line[..mark], &line[mark + 1..]);
+        let text = text.strip_prefix(' ').unwrap_or(text);
+        // Blanks at the end of a line would be seen by nobody.
+        let bare = text.trim_end_matches('␠');
+        let text = &format!("{bare}{}", " ".repeat(text[bare.len()..].chars().count()));
+        match line.as_bytes()[mark] {
+            b'<' => self.stated(who, text),
+            _ => {
+                self.stated_by(who)?;
+                self.input(who, format!("{text}\r\n").as_bytes())
+            }
+        }
+    }
+
+    /// `who` must have received `text` next.
+    fn stated(&mut self, who: &str, text: &str) -> Result<(), String> {
+        match self.peer(who)?.got.pop_front() {
+            None => Err(format!("{who} received nothing more")),
+            Some(got) if got == text => Ok(()),
+            Some(got) => Err(format!("{who} received instead: {got}")),
+        }
+    }
+
+    /// All that `who` received must have been stated.
+    fn stated_by(&self, who: &str) -> Result<(), String> {
+        match self.peers.get(who).and_then(|peer| peer.got.front()) {
+            None => Ok(()),
+            Some(got) => Err(format!("before this, {who} received what is not stated: {got}")),
+        }
+    }
+
+    fn all_stated(&self) -> Result<(), String> {
+        self.peers.keys().try_for_each(|who| self.stated_by(who))
+    }
+
+    fn peer(&mut self, who: &str) -> Result<&mut Peer, String> {
+        self.peers.get_mut(who).ok_or_else(|| format!("{who} is not connected"))
+    }
+
+    /// A stage direction.
+    fn direct(&mut self, direction: &str) -> Result<(), String> {
+        if let Some(names) = direction.strip_prefix("users: ") {
+            self.users = names.split(", ").map(|name| user(name, "")).collect::<Result<_, _>>()?;
+            return Ok(());
+        }
+        if self.users.is_empty() {
+            return Err("a session begins with its users".into());
+        }
+        if let Some(options) = direction.strip_prefix("options: ") {
+            return self.options(options);
+        }
+        let words: Vec<&str> = direction.split(' ').collect();
+        match words[..] {
+            [who, "connects"] => self.connect(who, "127.0.0.1"),
+            [who, "connects", "from", address] => self.connect(who, address),
+            [who, "has", "connected"] => self.has_connected(who, "127.0.0.1"),
+            [who, "has", "connected", "from", address] => self.has_connected(who, address),
+            [who, "has", "signed", "in"] => self.has_signed_in(who),
+            [who, "closes"] => self.close(who),
+            [who, "types", "a", "line", "of", bytes, "bytes"] => self.types(who, 1, bytes),
+            [who, "types", lines, "lines", "of", bytes, "bytes"] => {
+                self.types(who, count(lines)?, bytes)
+            }
+            [who, "sends", ..] => {
+                let bytes = bytes(direction.strip_prefix(who).and_then(|d| d.strip_prefix(" sends ")))?;
+                self.input(who, &bytes)
+            }
+            [whose, "connection", "breaks"] => self.breaks(owner(whose)?),
+            [whose, "machine", "falls", "silent"] => {
+                self.peer(owner(whose)?)?.silent = true;
+                Ok(())
+            }
+            [whose, "machine", "answers", "again"] => self.answers_again(owner(whose)?),
+            [number, unit, "pass" | "passes"] => self.pass(count(number)? as u64, unit),
+            ["the", "server", "is", "told", "to", "stop"] => {
+                let now = self.now();
+                self.engine()?.handle(Event::Stopping, now);
+                self.settle()?;
+                self.engine()?.stop(now).map_err(|e| e.to_string())?;
+                self.engine = None;
+                Ok(())
+            }
+            ["the", "server", "starts", "again"] => self.restart(Aftermath::ProcessOnly),
+            ["the", "server", "is", "killed", "and", "starts", "again"] => {
+                self.restart(Aftermath::ProcessOnly)
+            }
+            ["the", "power", "fails", "and", "the", "server", "starts", "again"] => {
+                self.restart(Aftermath::LoseAll)
+            }
+            ["the", "disk", "fails"] => {
+                self.engine()?;
+                let fault = Fault::ForGood(io::ErrorKind::StorageFull);
+                self.disk.fail_at(self.disk.steps() + 1, fault);
+                Ok(())
+            }
+            ["the", "operator", "adds", name] => {
+                self.users.push(user(name, "")?);
+                self.reload()
+            }
+            ["the", "operator", "removes", name] => {
+                self.users.retain(|(user, _)| user.as_str() != name);
+                self.reload()
+            }
+            ["the", "operator", "gives", name, "a", "new", "password"] => {
+                let changed = user(name, "new")?;
+                for entry in self.users.iter_mut().filter(|(user, _)| *user == changed.0) {
+                    entry.1 = changed.1.clone();
+                }
+                self.reload()
+            }
+            _ => Err("no such stage direction".into()),
+        }
+    }
+
+    fn options(&mut self, options: &str) -> Result<(), String> {
+        let mut words = options.split(' ');
+        while let Some(option) = words.next() {
+            let mut value = || words.next().ok_or(format!("{option} wants a value"));
+            match option {
+                "--no-self-send" => self.rules.self_send = SelfSend::Refused,
+                "--idle-timeout" => self.rules.idle_timeout_s = count(value()?)? as u64,
+                "--block-time" => self.rules.block_time_s = count(value()?)? as u64,
+                "--max-failures" => {
+                    self.rules.max_failures = count(value()?)?.try_into().expect("small");
+                }
+                "--mailbox-letters" => self.rules.mailbox_letters = count(value()?)?,
+                "--mailbox-bytes" => self.rules.mailbox_bytes = count(value()?)? as u64,
+                "--duplicate" if value()? == "replace" => {
+                    self.rules.duplicate = Duplicate::Replace;
+                }
+                "--sync" if value()? == "never" => self.config.sync = Sync::Never,
+                _ => return Err(format!("no such option: {option}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, who: &str, address: &str) -> Result<(), String> {
+        if self.peers.get(who).is_some_and(|peer| !peer.gone) {
+            return Err(format!("{who} is connected already"));
+        }
+        let address: IpAddr = address.parse().map_err(|_| format!("no address: {address}"))?;
+        let conn = Conn(self.connections);
+        self.connections += 1;
+        let peer = Peer {
+            conn,
+            framer: Framer::default(),
+            telnet: None,
+            inbox: vec![],
+            out: vec![],
+            got: VecDeque::new(),
+            said: 0,
+            held: false,
+            silent: false,
+            closed: false,
+            gone: false,
+        };
+        self.peers.insert(who.to_owned(), peer);
+        let trust = if address.is_loopback() { Trust::Trusted } else { Trust::Stranger };
+        let now = self.now();
+        self.engine()?.handle(Event::Opened { conn, address, trust }, now);
+        self.settle()
+    }
+
+    fn has_connected(&mut self, who: &str, address: &str) -> Result<(), String> {
+        self.connect(who, address)?;
+        GREETING.iter().try_for_each(|line| self.stated(who, line))
+    }
+
+    fn has_signed_in(&mut self, who: &str) -> Result<(), String> {
+        self.has_connected(who, "127.0.0.1")?;
+        self.input(who, format!("signin {who} {}1\r\n", who.to_lowercase()).as_bytes())?;
+        self.stated(who, &format!(">> Welcome {who}, you have no messages waiting"))?;
+        self.stated_by(who)
+    }
+
+    fn types(&mut self, who: &str, lines: usize, bytes: &str) -> Result<(), String> {
+        let line = "x".repeat(count(bytes)?) + "\r\n";
+        self.input(who, line.repeat(lines).as_bytes())
+    }
+
+    /// Bytes from the peer, as `Port::read` takes them.
+    fn input(&mut self, who: &str, bytes: &[u8]) -> Result<(), String> {
+        let peer = self.peer(who)?;
+        if peer.gone || peer.closed {
+            return Err(format!("{who} is not connected any more"));
+        }
+        let mut bytes = bytes.to_vec();
+        if peer.telnet.is_some() || !Telnet::is_needless(&bytes) {
+            let telnet = peer.telnet.get_or_insert_default();
+            let kept = telnet.filter(&mut bytes, &mut peer.out);
+            bytes.truncate(kept);
+        }
+        peer.inbox.extend_from_slice(&bytes);
+        self.lines(who)?;
+        self.settle()
+    }
+
+    /// Hands the peer's lines over until there is none or they are held.
+    fn lines(&mut self, who: &str) -> Result<(), String> {
+        let now = self.now();
+        let Self { engine, peers, .. } = self;
+        let engine = engine.as_mut().ok_or("the server does not run")?;
+        let peer = peers.get_mut(who).expect("it was looked up");
+        while !peer.held && !peer.gone {
+            let (used, frame) = peer.framer.next(&peer.inbox, engine.line_limit(peer.conn));
+            let flow = match frame {
+                None => {
+                    peer.inbox.drain(..used);
+                    break;
+                }
+                Some(Frame::Line(line)) => {
+                    engine.handle(Event::Line { conn: peer.conn, line }, now)
+                }
+                Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn: peer.conn }, now),
+            };
+            peer.inbox.drain(..used);
+            peer.held = flow == Flow::Hold;
+        }
+        if peer.closed && !peer.held && !peer.gone {
+            engine.handle(Event::Ended { conn: peer.conn }, now);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, who: &str) -> Result<(), String> {
+        self.peer(who)?.closed = true;
+        self.lines(who)?;
+        self.settle()
+    }
+
+    fn breaks(&mut self, who: &str) -> Result<(), String> {
+        let peer = self.peer(who)?;
+        peer.gone = true;
+        let conn = peer.conn;
+        self.news.push(News::Closed(conn, End::Broken));
+        self.settle()
+    }
+
+    fn answers_again(&mut self, who: &str) -> Result<(), String> {
+        let peer = self.peer(who)?;
+        peer.silent = false;
+        let (conn, said) = (peer.conn, peer.said);
+        self.news.push(News::Acknowledged(conn, said));
+        self.settle()
+    }
+
+    fn reload(&mut self) -> Result<(), String> {
+        let (entries, now) = (self.users.clone(), self.now());
+        self.engine()?.handle(Event::Reloaded { entries }, now);
+        self.settle()
+    }
+
+    fn pass(&mut self, number: u64, unit: &str) -> Result<(), String> {
+        let unit_ms = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "min" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(format!("no unit of time: {unit}")),
+        };
+        let until = self.now.plus(number * unit_ms);
+        while let Some(next) = self.engine()?.deadline().filter(|&next| next <= until) {
+            self.now = self.now.max(next);
+            self.settle()?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    // ---- the server ----------------------------------------------------------------------------
+
+    fn engine(&mut self) -> Result<&mut Engine<SimDisk>, String> {
+        if !self.started {
+            self.start()?;
+        }
+        self.engine.as_mut().ok_or_else(|| "the server does not run".into())
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        self.started = true;
+        let rng = &mut self.rng;
+        let (engine, _) = Engine::open(
+            self.disk.clone(),
+            self.config,
+            self.rules.clone(),
+            self.users.clone(),
+            Now { mono: self.now, unix_ms: BEGIN_UNIX_MS + self.now.0 },
+            &mut |bytes| {
+                rng.fill(bytes);
+                Ok(())
+            },
+        )
+        .map_err(|e| e.to_string())?;
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    fn restart(&mut self, aftermath: Aftermath) -> Result<(), String> {
+        self.engine = None;
+        self.peers.clear();
+        self.news.clear();
+        self.disk.restart(aftermath, &mut self.rng);
+        self.start()?;
+        self.settle()
+    }
+
+    /// Turns, as `net/server.rs` makes them, until nothing is left to do at this instant.
+    fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..TURNS {
+            let now = self.now();
+            let Self { engine, peers, news, .. } = self;
+            let Some(engine) = engine else { return Err("the server does not run".into()) };
+            for news in std::mem::take(news) {
+                let event = match news {
+                    News::Acknowledged(conn, through) => Event::Acknowledged { conn, through },
+                    News::Drained(conn) => Event::Drained { conn },
+                    News::Closed(conn, end) => Event::Closed { conn, end },
+                };
+                engine.handle(event, now);
+            }
+            if engine.deadline().is_some_and(|at| at <= now.mono) {
+                engine.tick(now);
+            }
+            if engine.commit().is_err() {
+                // The process ends; the kernel closes its sockets.
+                for peer in peers.values_mut().filter(|peer| !peer.gone) {
+                    peer.got.push_back("(closes)".into());
+                    peer.gone = true;
+                }
+                self.engine = None;
+                return Ok(());
+            }
+            let mut resumed = vec![];
+            let said = engine.release(|output| speak(output, peers, news, &mut resumed));
+            said.map_err(|e| e.to_string())?;
+            for peer in peers.values_mut() {
+                let out = std::mem::take(&mut peer.out);
+                peer.got.extend(spelled(&out));
+            }
+            for peer in peers.values_mut().filter(|peer| peer.gone) {
+                peer.inbox.clear();
+            }
+            let due = engine.deadline().is_some_and(|at| at <= now.mono);
+            let busy = due || !news.is_empty() || !resumed.is_empty();
+            for who in resumed {
+                self.lines(&who)?;
+            }
+            if !busy {
+                return Ok(());
+            }
+        }
+        Err("the engine spins".into())
+    }
+}
+
+/// What the server says, as `Port` does it.
+fn speak(
+    output: Output<'_>,
+    peers: &mut BTreeMap<String, Peer>,
+    news: &mut Vec<News>,
+    resumed: &mut Vec<String>,
+) {
+    let conn = match output {
+        Output::Say(conn, _) | Output::Watch(conn) | Output::Look(conn) => conn,
+        Output::Show { conn, .. } | Output::Close { conn, .. } | Output::Resume(conn) => conn,
+    };
+    let Some((who, peer)) = peers.iter_mut().find(|(_, peer)| peer.conn == conn && !peer.gone)
+    else {
+        return;
+    };
+    match output {
+        Output::Say(_, reply) => {
+            peer.said += 1;
+            match reply {
+                Reply::PasswordPrompt => peer.out.extend_from_slice(&HIDE_TYPING),
+                Reply::PasswordRead => peer.out.extend_from_slice(&SHOW_TYPING),
+                _ => {}
+            }
+            plain::render(reply, &mut peer.out);
+        }
+        Output::Show { from, body, showing, .. } => {
+            peer.said += 1;
+            plain::letter(from.as_str(), body, showing, &mut peer.out);
+            if !peer.silent {
+                news.push(News::Acknowledged(conn, peer.said));
+            }
+        }
+        Output::Watch(_) => news.push(News::Drained(conn)),
+        Output::Look(_) if peer.silent => {}
+        Output::Look(_) => news.push(News::Acknowledged(conn, peer.said)),
+        Output::Resume(_) => {
+            peer.held = false;
+            resumed.push(who.clone());
+        }
+        Output::Close { .. } => {
+            let out = std::mem::take(&mut peer.out);
+            peer.got.extend(spelled(&out));
+            if !peer.closed {
+                peer.got.push_back("(closes)".into());
+            }
+            peer.gone = true;
+            // A peer whose machine answers reads to the end and closes in its turn.
+            let end = if peer.silent { End::Broken } else { End::Orderly };
+            news.push(News::Closed(conn, end));
+        }
+    }
+}
+
+// ---- words ---------------------------------------------------------------------------------------
+
+/// A user whose password is the name in lower case, 1, and `more`.
+fn user(name: &str, more: &str) -> Result<(UserName, Verifier), String> {
+    let user = UserName::new(name).map_err(|fault| format!("{name}: {fault}"))?;
+    let password = format!("{}1{more}", name.to_lowercase());
+    Ok((user, Verifier::derive(password.as_bytes(), b"salt salt", 1)))
+}
+
+/// `fred's`
+fn owner(word: &str) -> Result<&str, String> {
+    word.strip_suffix("'s").ok_or_else(|| format!("whose? {word}"))
+}
+
+/// `4,096`
+fn count(word: &str) -> Result<usize, String> {
+    word.replace(',', "").parse().map_err(|_| format!("no number: {word}"))
+}
+
+/// The names of bytes that a session spells out.
+const BYTES: [(&str, u8); 17] = [
+    ("IAC", 255),
+    ("DONT", 254),
+    ("DO", 253),
+    ("WONT", 252),
+    ("WILL", 251),
+    ("SB", 250),
+    ("AYT", 246),
+    ("NOP", 241),
+    ("SE", 240),
+    ("ECHO", 1),
+    ("SUPPRESS-GO-AHEAD", 3),
+    ("TIMING-MARK", 6),
+    ("TERMINAL-TYPE", 24),
+    ("CR", 13),
+    ("LF", 10),
+    ("NUL", 0),
+    ("ESC", 27),
+];
+
+/// `"text" CR LF IAC WILL ECHO 0xC3`
+fn bytes(words: Option<&str>) -> Result<Vec<u8>, String> {
+    let (mut left, mut bytes) = (words.unwrap_or_default(), vec![]);
+    while !left.is_empty() {
+        if let Some(rest) = left.strip_prefix('"') {
+            let (text, after) = rest.split_once('"').ok_or("a quotation mark is missing")?;
+            bytes.extend_from_slice(text.as_bytes());
+            left = after.trim_start();
+            continue;
+        }
+        let (word, after) = left.split_once(' ').unwrap_or((left, ""));
+        let hex = word.strip_prefix("0x").and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let named = BYTES.iter().find(|(name, _)| *name == word).map(|&(_, byte)| byte);
+        bytes.push(hex.or(named).ok_or_else(|| format!("no byte is called {word}"))?);
+        left = after.trim_start();
+    }
+    Ok(bytes)
+}
+
+/// What a connection received, line by line: `>> text` for a line that ends with CR LF, and
+/// everything else spelled out.
+fn spelled(mut out: &[u8]) -> Vec<String> {
+    let mut lines = vec![];
+    while !out.is_empty() {
+        let end = out.windows(2).position(|two| two == b"\r\n");
+        if out.starts_with(b">> ")
+            && let Some(end) = end
+        {
+            lines.push(String::from_utf8_lossy(&out[..end]).into_owned());
+            out = &out[end + 2..];
+            continue;
+        }
+        let mut words = vec![];
+        while !out.is_empty() && !(out.starts_with(b">> ") && !words.is_empty()) {
+            let text = out.iter().take_while(|byte| (0x20..0x7f).contains(*byte)).count();
+            if text > 0 {
+                words.push(format!("\"{}\"", String::from_utf8_lossy(&out[..text])));
+                out = &out[text..];
+                continue;
+            }
+            let name = BYTES.iter().find(|(_, byte)| *byte == out[0]).map(|(name, _)| *name);
+            words.push(name.map_or(format!("{:#04X}", out[0]), str::to_owned));
+            let ends = out.starts_with(b"\n");
+            out = &out[1..];
+            if ends {
+                break;
+            }
+        }
+        lines.push(words.join(" "));
+    }
+    lines
+}
