@@ -359,7 +359,8 @@ impl Hub {
             return;
         }
         let away = self.heard(conn, turn.now.mono);
-        if away && !matches!(command, Ok(Command::Away(_))) {
+        let stays = matches!(command, Ok(Command::Away(text)) if !who::is_too_long(text));
+        if away && !stays {
             self.say(conn, Reply::NoLongerAway, turn);
         }
         let command = match command {

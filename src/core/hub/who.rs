@@ -9,6 +9,11 @@ use crate::proto::reply::{Names, Refusal, Reply};
 /// What `away` says for somebody who gives no text.
 const AWAY_DEFAULT: &str = "I am away";
 
+/// Whether an away text is refused.
+pub(super) fn is_too_long(text: Option<&str>) -> bool {
+    text.is_some_and(|text| text.len() > AWAY_BYTES)
+}
+
 impl Hub {
     /// Those of the password file whom `wanted` wants, in its order.
     fn names(&self, wanted: impl Fn(UserId) -> bool) -> Names {
@@ -44,10 +49,10 @@ impl Hub {
     }
 
     pub(super) fn away(&mut self, conn: Conn, text: Option<&str>, turn: &mut Turn<'_>) {
+        let too_long = is_too_long(text);
         let text = text.unwrap_or(AWAY_DEFAULT);
-        let bytes = text.len();
-        if bytes > AWAY_BYTES {
-            let refusal = Refusal::MessageTooLong { bytes, most: AWAY_BYTES };
+        if too_long {
+            let refusal = Refusal::MessageTooLong { bytes: text.len(), most: AWAY_BYTES };
             return self.refuse(conn, refusal, turn);
         }
         let Some(session) = self.session_mut(conn) else { return };
