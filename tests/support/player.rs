@@ -215,10 +215,6 @@ impl Player {
             [who, "has", "connected", "from", address] => self.has_connected(who, address),
             [who, "has", "signed", "in"] => self.has_signed_in(who),
             [who, "closes"] => self.close(who),
-            [who, "types", "a", "line", "of", bytes, "bytes"] => self.types(who, 1, bytes),
-            [who, "types", lines, "lines", "of", bytes, "bytes"] => {
-                self.types(who, count(lines)?, bytes)
-            }
             [who, "sends", ..] => {
                 let bytes = bytes(direction.strip_prefix(who).and_then(|d| d.strip_prefix(" sends ")))?;
                 self.input(who, &bytes)
@@ -330,11 +326,6 @@ impl Player {
         self.input(who, format!("signin {who} {}1\r\n", who.to_lowercase()).as_bytes())?;
         self.stated(who, &format!(">> Welcome {who}, you have no messages waiting"))?;
         self.stated_by(who)
-    }
-
-    fn types(&mut self, who: &str, lines: usize, bytes: &str) -> Result<(), String> {
-        let line = "x".repeat(count(bytes)?) + "\r\n";
-        self.input(who, line.repeat(lines).as_bytes())
     }
 
     /// Bytes from the peer, as `Port::read` takes them.
@@ -605,13 +596,17 @@ const BYTES: [(&str, u8); 17] = [
     ("ESC", 27),
 ];
 
-/// `"text" CR LF IAC WILL ECHO 0xC3`
+/// `"text" 400*"x" CR LF IAC WILL ECHO 0xC3`
 fn bytes(words: Option<&str>) -> Result<Vec<u8>, String> {
     let (mut left, mut bytes) = (words.unwrap_or_default(), vec![]);
     while !left.is_empty() {
-        if let Some(rest) = left.strip_prefix('"') {
+        let (times, quoted) = match left.split_once("*\"") {
+            Some((digits, _)) if count(digits).is_ok() => (count(digits)?, &left[digits.len() + 1..]),
+            _ => (1, left),
+        };
+        if let Some(rest) = quoted.strip_prefix('"') {
             let (text, after) = rest.split_once('"').ok_or("a quotation mark is missing")?;
-            bytes.extend_from_slice(text.as_bytes());
+            bytes.extend_from_slice(text.repeat(times).as_bytes());
             left = after.trim_start();
             continue;
         }
