@@ -1,4 +1,92 @@
-//! MMS, a messaging server.
+//! MMS, a messaging server that one can use with telnet. This page is the map.
+//!
+//! Bytes become values in [`proto`]; values become decisions in [`core`]; decisions become durable
+//! in [`store`]; only then does [`net`] speak. One thread does all of it, in **turns**. Each
+//! border is a plain enum: [`proto::command::Command`] and [`proto::reply::Reply`] between the
+//! wire and the rules, [`core::event::Event`] and [`core::event::Action`] between the rules and
+//! the world.
+//!
+//! PROTOCOL.md says what a client sees, and is tested; README.md says how to run the server.
+//!
+//! # The turn
+//!
+//! ```text
+//! wait    until a socket, a signal or the nearest deadline wants something
+//! now     the clocks, read once for the whole turn
+//! read    every ready port, bounded each so that none starves the others; lines become events
+//! decide  the hub handles each event: replies and records gather in memory
+//! commit  one write and one fdatasync for the whole turn, if a promise stands on it
+//! speak   only now are replies and letters handed to the ports, each written at once
+//! reap    what was closed is freed, and the hub hears of it first in the next turn
+//! ```
+//!
+//! Nothing leaves before what it promises is durable. That order lives in [`engine`], a type, and
+//! not in the loop, so that the tests run the same code on a simulated disk and clock. A failed
+//! commit ends the process: starting again, and replaying the journal, is the one way back.
+//!
+//! A letter is stored first and forwarded then, for everyone: online and offline are one path, and
+//! a reader who vanishes in mid-write loses nothing.
+//!
+//! # The arrows
+//!
+//! ```text
+//!  main -> cli -> net ----> engine ---> store
+//!           |      |          |           |
+//!           |      |          v           v     store needs core's records only
+//!           |      +-------> core <-------+
+//!           |                  |
+//!           |                  v
+//!           +--------------> proto              limits, time: leaves, anyone may use them
+//! ```
+//!
+//! `core` knows no socket, file, clock or log: an event and the time go in, actions come out.
+//! `proto` knows no state. Only `net` and two files of `store` can block or fail.
+//!
+//! # The tour
+//!
+//! Begin with [`core::event`] and [`core::hub`], then [`engine`], then [`net::Server`].
+//!
+//! | where | what |
+//! |---|---|
+//! | `main.rs` | parse, run, one line on error, exit code |
+//! | [`limits`] | every bound, with its reason |
+//! | [`time`] | time as a value |
+//! | [`engine`] | hub and spool in the one order that keeps the promise |
+//! | [`logging`] | the log: one write a turn, one line an event |
+//! | **[`proto`]** | **bytes to values and back** |
+//! | [`proto::line`] | framing: lines out of bytes, however they were cut |
+//! | [`proto::telnet`] | takes IAC sequences out and answers them |
+//! | [`proto::text`], [`proto::name`] | what may stand in a line, and in a name |
+//! | [`proto::command`] | the grammar, and the table that help and hints are made from |
+//! | [`proto::reply`] | everything the server can say, refusals and farewells included |
+//! | [`proto::plain`] | the wording of it |
+//! | **[`core`]** | **the rules** |
+//! | [`core::event`] | what can happen, and what can be done about it |
+//! | [`core::hub`] | the one entry, lines, deadlines, the end of a session |
+//! | `core::hub::signin` | password, lockout, the look at a first session, welcome |
+//! | `core::hub::send` | who gets a letter, and what the sender is told |
+//! | `core::hub::who` | who is there, who was, being away |
+//! | `core::hub::restore` | what the journal holds becomes mailboxes again |
+//! | `core::session` | what one connection may do, when it was last heard |
+//! | [`core::mailbox`] | letters shown, acknowledged and settled |
+//! | [`core::accounts`] | who exists, and what a reload changes |
+//! | [`core::password`] | verifiers, and PBKDF2 in slices |
+//! | [`core::lockout`] | failures by name and address, without a timer |
+//! | [`core::deadlines`] | who must be looked at when |
+//! | [`core::hints`] | what somebody may have meant |
+//! | [`core::record`] | what outlives the process, as values |
+//! | **[`store`]** | **what touches the file system** |
+//! | [`store::disk`] | the seam: a directory, or a simulated one |
+//! | [`store::record`] | a record as a line of bytes with a checksum |
+//! | [`store::spool`] | the journal: append, commit, read, compact |
+//! | [`store::recovery`] | the journal at the start: torn, damaged, or whole |
+//! | [`store::ledger`] | which segment is still needed |
+//! | [`store::users`] | the password file |
+//! | **[`net`]** | **the shell: sockets, clocks, signals** |
+//! | `net::server` | listening, and the turn |
+//! | `net::ports` | one connection: buffers, what has arrived, closing |
+//! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |
+//! | **[`cli`]** | **the command line, one file a subcommand** |
 
 pub mod cli;
 pub mod core;
