@@ -11,9 +11,9 @@ use std::process::ExitCode;
     name = "mms",
     version,
     after_help = "\
-Try it, with the sample users of the repository (fred's password is fred1):
-  mms server 1060 users       and in another terminal:
-  telnet localhost 1060       signin fred, whoison, send Tim hello, signout"
+Try it, with the sample users of the repository:
+  mms server 1060 users       in one terminal
+  telnet localhost 1060       in another; then type 'signin fred', whose password is fred1"
 )]
 enum Mms {
     Server(Server),

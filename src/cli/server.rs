@@ -38,7 +38,7 @@ environment, the environment before the default.
 Exit codes: 0 stopped in order; 64 the command line is wrong; 66 the password file is missing
 or cannot be read; 69 the port is in use; 73 the spool or the log cannot be made; 74 the disk
 failed, and nothing was confirmed that is not stored; 75 another server has the spool; 77 no
-permission; 78 the password file is wrong.")]
+permission; 78 the password file is wrong, or the spool is of a newer version.")]
 pub struct Server {
     /// The TCP port, 0 to 65535; 0 takes a free one
     #[arg(value_parser = port)]

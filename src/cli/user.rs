@@ -51,7 +51,8 @@ A password has 1 to 256 bytes and no control characters. It is never an argument
 anybody on the machine can see those.
 
 Exit codes: 65 the name or the password will not do, or the user exists; 73 the file cannot
-be made; 74 it cannot be written; 77 no permission; 78 the file is damaged.")]
+be made; 74 it cannot be written; 75 somebody else is changing it; 77 no permission; 78 the
+file is damaged.")]
 struct Add {
     /// The password file.
     file: PathBuf,
@@ -69,7 +70,7 @@ Examples:
   mms user passwd users fred < password.txt      takes the first line
 
 Exit codes: 65 the password will not do; 66 no such file; 67 no such user; 74 the file cannot
-be written; 77 no permission; 78 the file is damaged.")]
+be written; 75 somebody else is changing it; 77 no permission; 78 the file is damaged.")]
 struct Passwd {
     /// The password file.
     file: PathBuf,
@@ -87,8 +88,8 @@ Example:
 
 Letters that wait for the user are held, and never given to another one of that name.
 
-Exit codes: 66 no such file; 67 no such user; 74 the file cannot be written; 77 no permission;
-78 the file is damaged.")]
+Exit codes: 66 no such file; 67 no such user; 74 the file cannot be written; 75 somebody else
+is changing it; 77 no permission; 78 the file is damaged.")]
 struct Remove {
     /// The password file.
     file: PathBuf,
@@ -122,7 +123,8 @@ other line cannot be read, nothing is written. Remove the old file afterwards, s
 everybody's password.
 
 Exit codes: 65 users were skipped because of their SHA-1 hash; 66 no such file; 73 FILE cannot
-be made; 74 it cannot be written; 77 no permission; 78 one of the files is damaged.")]
+be made; 74 it cannot be written; 75 somebody else is changing it; 77 no permission; 78 one of
+the files is damaged.")]
 struct Import {
     /// The file of the older system.
     old_file: PathBuf,
