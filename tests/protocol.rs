@@ -227,11 +227,12 @@ fn every_reason_within_a_refusal_is_there() {
         (variant(&problem), text.replace("<problem>", "a user is missing"))
     });
     let names = name_faults().into_iter().map(|fault| (variant(&fault), fault.to_string()));
-    let texts = text_faults().into_iter().map(|fault| {
-        (variant(&fault), fault.to_string().replace("U+001B", "U+<hex>"))
-    });
+    let texts = text_faults()
+        .into_iter()
+        .map(|fault| (variant(&fault), fault.to_string().replace("U+001B", "U+<hex>")));
     for (name, text) in problems.chain(names).chain(texts) {
-        let text = format!("`{}`", text.replace("1 to <n>", "<n> to <n>").replace("minutes", "<unit>"));
+        let text =
+            format!("`{}`", text.replace("1 to <n>", "<n> to <n>").replace("minutes", "<unit>"));
         assert!(rows(&name).iter().any(|row| row[1] == text), "no row for {name}: {text}");
     }
 }

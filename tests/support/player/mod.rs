@@ -5,6 +5,8 @@
 //! What stands in a session must happen, and what happens must stand there: a line that nobody
 //! stated is a lie as much as one that never came.
 
+mod words;
+
 use super::rng::Rng;
 use super::sim_disk::{Aftermath, Fault, SimDisk};
 use mms::core::event::{Conn, End, Event, Flow, Trust};
@@ -22,6 +24,7 @@ use mms::time::{Millis, Now};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
+use words::{bytes, count, owner, spelled, user};
 
 /// A fenced block of a document.
 #[derive(Debug)]
@@ -216,7 +219,8 @@ impl Player {
             [who, "has", "signed", "in"] => self.has_signed_in(who),
             [who, "closes"] => self.close(who),
             [who, "sends", ..] => {
-                let bytes = bytes(direction.strip_prefix(who).and_then(|d| d.strip_prefix(" sends ")))?;
+                let bytes =
+                    bytes(direction.strip_prefix(who).and_then(|d| d.strip_prefix(" sends ")))?;
                 self.input(who, &bytes)
             }
             [whose, "connection", "breaks"] => self.breaks(owner(whose)?),
@@ -226,6 +230,14 @@ impl Player {
             }
             [whose, "machine", "answers", "again"] => self.answers_again(owner(whose)?),
             [number, unit, "pass" | "passes"] => self.pass(count(number)? as u64, unit),
+            ["the", ..] => self.direct_server(&words),
+            _ => Err("no such stage direction".into()),
+        }
+    }
+
+    /// A stage direction to the server, its machine or its operator.
+    fn direct_server(&mut self, words: &[&str]) -> Result<(), String> {
+        match words {
             ["the", "server", "is", "told", "to", "stop"] => {
                 let now = self.now();
                 self.engine()?.handle(Event::Stopping, now);
@@ -252,7 +264,7 @@ impl Player {
                 self.reload()
             }
             ["the", "operator", "removes", name] => {
-                self.users.retain(|(user, _)| user.as_str() != name);
+                self.users.retain(|(user, _)| user.as_str() != *name);
                 self.reload()
             }
             ["the", "operator", "gives", name, "a", "new", "password"] => {
@@ -269,7 +281,7 @@ impl Player {
     fn options(&mut self, options: &str) -> Result<(), String> {
         let mut words = options.split(' ');
         while let Some(option) = words.next() {
-            let mut value = || words.next().ok_or(format!("{option} wants a value"));
+            let mut value = || words.next().ok_or_else(|| format!("{option} wants a value"));
             match option {
                 "--no-self-send" => self.rules.self_send = SelfSend::Refused,
                 "--idle-timeout" => self.rules.idle_timeout_s = count(value()?)? as u64,
@@ -554,101 +566,4 @@ fn speak(
             news.push(News::Closed(conn, end));
         }
     }
-}
-
-// ---- words ---------------------------------------------------------------------------------------
-
-/// A user whose password is the name in lower case, 1, and `more`.
-fn user(name: &str, more: &str) -> Result<(UserName, Verifier), String> {
-    let user = UserName::new(name).map_err(|fault| format!("{name}: {fault}"))?;
-    let password = format!("{}1{more}", name.to_lowercase());
-    Ok((user, Verifier::derive(password.as_bytes(), b"salt salt", 1)))
-}
-
-/// `fred's`
-fn owner(word: &str) -> Result<&str, String> {
-    word.strip_suffix("'s").ok_or_else(|| format!("whose? {word}"))
-}
-
-/// `4,096`
-fn count(word: &str) -> Result<usize, String> {
-    word.replace(',', "").parse().map_err(|_| format!("no number: {word}"))
-}
-
-/// The names of bytes that a session spells out.
-const BYTES: [(&str, u8); 17] = [
-    ("IAC", 255),
-    ("DONT", 254),
-    ("DO", 253),
-    ("WONT", 252),
-    ("WILL", 251),
-    ("SB", 250),
-    ("AYT", 246),
-    ("NOP", 241),
-    ("SE", 240),
-    ("ECHO", 1),
-    ("SUPPRESS-GO-AHEAD", 3),
-    ("TIMING-MARK", 6),
-    ("TERMINAL-TYPE", 24),
-    ("CR", 13),
-    ("LF", 10),
-    ("NUL", 0),
-    ("ESC", 27),
-];
-
-/// `"text" 400*"x" CR LF IAC WILL ECHO 0xC3`
-fn bytes(words: Option<&str>) -> Result<Vec<u8>, String> {
-    let (mut left, mut bytes) = (words.unwrap_or_default(), vec![]);
-    while !left.is_empty() {
-        let (times, quoted) = match left.split_once("*\"") {
-            Some((digits, _)) if count(digits).is_ok() => (count(digits)?, &left[digits.len() + 1..]),
-            _ => (1, left),
-        };
-        if let Some(rest) = quoted.strip_prefix('"') {
-            let (text, after) = rest.split_once('"').ok_or("a quotation mark is missing")?;
-            bytes.extend_from_slice(text.repeat(times).as_bytes());
-            left = after.trim_start();
-            continue;
-        }
-        let (word, after) = left.split_once(' ').unwrap_or((left, ""));
-        let hex = word.strip_prefix("0x").and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        let named = BYTES.iter().find(|(name, _)| *name == word).map(|&(_, byte)| byte);
-        bytes.push(hex.or(named).ok_or_else(|| format!("no byte is called {word}"))?);
-        left = after.trim_start();
-    }
-    Ok(bytes)
-}
-
-/// What a connection received, line by line: `>> text` for a line that ends with CR LF, and
-/// everything else spelled out.
-fn spelled(mut out: &[u8]) -> Vec<String> {
-    let mut lines = vec![];
-    while !out.is_empty() {
-        let end = out.windows(2).position(|two| two == b"\r\n");
-        if out.starts_with(b">> ")
-            && let Some(end) = end
-        {
-            lines.push(String::from_utf8_lossy(&out[..end]).into_owned());
-            out = &out[end + 2..];
-            continue;
-        }
-        let mut words = vec![];
-        while !out.is_empty() && !(out.starts_with(b">> ") && !words.is_empty()) {
-            let text = out.iter().take_while(|byte| (0x20..0x7f).contains(*byte)).count();
-            if text > 0 {
-                words.push(format!("\"{}\"", String::from_utf8_lossy(&out[..text])));
-                out = &out[text..];
-                continue;
-            }
-            let name = BYTES.iter().find(|(_, byte)| *byte == out[0]).map(|(name, _)| *name);
-            words.push(name.map_or(format!("{:#04X}", out[0]), str::to_owned));
-            let ends = out.starts_with(b"\n");
-            out = &out[1..];
-            if ends {
-                break;
-            }
-        }
-        lines.push(words.join(" "));
-    }
-    lines
 }
