@@ -54,6 +54,15 @@ fn every_command_stands_there() {
 }
 
 #[test]
+fn what_the_server_says_is_what_the_protocol_says() {
+    let protocol = include_str!("../PROTOCOL.md");
+    let said = README.lines().filter(|line| line.starts_with(">> "));
+    let strange: Vec<&str> =
+        said.filter(|line| !protocol.contains(&format!("< {line}\n"))).collect();
+    assert_eq!(strange, [""; 0]);
+}
+
+#[test]
 fn every_exit_code_stands_there() {
     let codes = |text: &str| {
         let (_, after) = text.split_once("Exit codes").expect("exit codes are told");
