@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::proto::line::Framer;
 use crate::proto::plain::{self, Showing};
 use crate::proto::reply::Reply;
-use crate::proto::telnet::{HIDE_TYPING, SHOW_TYPING, Telnet};
+use crate::proto::telnet::Telnet;
 use crate::time::Millis;
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -167,11 +167,6 @@ impl Port {
 
     pub(super) fn say(&mut self, reply: &Reply) {
         self.said = self.said.wrapping_add(1);
-        match reply {
-            Reply::PasswordPrompt => self.outbox.extend_from_slice(&HIDE_TYPING),
-            Reply::PasswordRead => self.outbox.extend_from_slice(&SHOW_TYPING),
-            _ => {}
-        }
         plain::render(reply, &mut self.outbox);
     }
 

@@ -3,6 +3,7 @@
 use super::command::{Problem, Verb};
 use super::name::UserName;
 use super::reply::{Farewell, Fates, Names, Refusal, Reply};
+use super::telnet::{HIDE_TYPING, SHOW_TYPING};
 use crate::limits::LIST_RECIPIENTS;
 use std::fmt::{self, Display};
 use std::io::Write;
@@ -56,9 +57,15 @@ pub fn render(reply: &Reply, out: &mut Vec<u8>) {
             say(out, "Type 'signin <user>' to sign in, 'help' for the commands.");
         }
         Reply::Help(verb) => help(*verb, out),
-        Reply::PasswordPrompt => out.extend_from_slice(b"Password: "),
+        Reply::PasswordPrompt => {
+            out.extend_from_slice(&HIDE_TYPING);
+            out.extend_from_slice(b"Password: ");
+        }
         // A terminal that hides what is typed hides Enter too.
-        Reply::PasswordRead => out.extend_from_slice(b"\r\n"),
+        Reply::PasswordRead => {
+            out.extend_from_slice(&SHOW_TYPING);
+            out.extend_from_slice(b"\r\n");
+        }
         Reply::Refused(refusal) => refused(refusal, out),
         Reply::Farewell(farewell) => goodbye(farewell, out),
         Reply::WhoIsOn { online, offline } => {
@@ -277,7 +284,7 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
             say(out, format_args!("the line is too long, {most} bytes at most; nothing was done"));
         }
         Refusal::MessageTooLong { bytes, most } => {
-            say(out, format_args!("the message has {bytes} bytes, {most} at most; not sent"));
+            say(out, format_args!("the text has {bytes} bytes, {most} at most; nothing was done"));
         }
         Refusal::PasswordTooLong(most) => {
             say(out, format_args!("the password is too long, {most} bytes at most"));

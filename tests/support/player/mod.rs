@@ -17,8 +17,7 @@ use mms::limits;
 use mms::proto::line::{Frame, Framer};
 use mms::proto::name::UserName;
 use mms::proto::plain;
-use mms::proto::reply::Reply;
-use mms::proto::telnet::{HIDE_TYPING, SHOW_TYPING, Telnet};
+use mms::proto::telnet::Telnet;
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
 use std::collections::{BTreeMap, VecDeque};
@@ -533,11 +532,6 @@ fn speak(
     match output {
         Output::Say(_, reply) => {
             peer.said += 1;
-            match reply {
-                Reply::PasswordPrompt => peer.out.extend_from_slice(&HIDE_TYPING),
-                Reply::PasswordRead => peer.out.extend_from_slice(&SHOW_TYPING),
-                _ => {}
-            }
             plain::render(reply, &mut peer.out);
         }
         Output::Show { from, body, showing, .. } => {
