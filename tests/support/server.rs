@@ -298,7 +298,7 @@ impl Client {
         let count = match self.stream.read(&mut buffer) {
             Ok(count) => count,
             Err(e) if e.kind() == ErrorKind::ConnectionReset => 0,
-            Err(e) => panic!("{e}, after {:?}", String::from_utf8_lossy(&self.text)),
+            Err(e) => panic!("{e}, after {:.200?}", String::from_utf8_lossy(&self.text)),
         };
         self.raw.extend_from_slice(&buffer[..count]);
         for &byte in &buffer[..count] {
