@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::logging::{self, LogFile};
 use crate::net::{Clock, Network, Server as Loop, Settings, listen, raise_descriptor_limit};
 use crate::proto::name::UserName;
-use crate::store::disk::FileDisk;
+use crate::store::disk::{FileDisk, OpenError};
 use crate::store::recovery::{Recovery, SpoolError};
 use crate::store::spool::{Config, Sync};
 use crate::store::users;
@@ -41,12 +41,12 @@ failed, and nothing was confirmed that is not stored; 75 another server has the 
 permission; 78 the password file is wrong, or the spool is of a newer version.")]
 pub struct Server {
     /// The TCP port, 0 to 65535; 0 takes a free one
-    #[arg(value_parser = port)]
+    #[arg(value_parser = port, allow_negative_numbers = true)]
     port: u16,
     /// The password file (see `mms user`)
     users: PathBuf,
     /// The address to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = address)]
     bind: IpAddr,
     /// The directory for messages that wait
     #[arg(long, value_name = "DIR", default_value = "spool")]
@@ -56,11 +56,11 @@ pub struct Server {
     log: PathBuf,
     /// Sign off who has given no command for so many seconds; 0 is never
     #[arg(long, value_name = "SECONDS", env = "TIME_OUT", default_value_t = IDLE_TIMEOUT_S,
-        value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+        value_parser = seconds, allow_negative_numbers = true)]
     idle_timeout: u64,
     /// How long a name is blocked for an address after too many failed sign-ins
     #[arg(long, value_name = "SECONDS", env = "BLOCK_TIME", default_value_t = BLOCK_TIME_S,
-        value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+        value_parser = seconds, allow_negative_numbers = true)]
     block_time: u64,
     /// Failed sign-ins in a row that block; 0 is never
     #[arg(long, value_name = "N", default_value_t = MAX_FAILURES)]
@@ -77,7 +77,8 @@ pub struct Server {
     #[arg(long, value_enum, default_value_t = OnSync::Always)]
     sync: OnSync,
     /// Networks whose connections are exempt from caps, or none; lockout holds for all
-    #[arg(long, value_name = "NETWORK,…", default_value = "127.0.0.0/8,::1", value_parser = networks)]
+    #[arg(long, value_name = "NETWORK,…", default_value = "127.0.0.0/8,::1",
+        value_parser = networks)]
     trusted: Networks,
     /// Messages that may wait for one user
     #[arg(long, value_name = "N", default_value_t = MAILBOX_LETTERS)]
@@ -114,6 +115,20 @@ fn port(word: &str) -> Result<u16, String> {
     word.parse().map_err(|_| "a port is a number from 0 to 65535; 0 takes a free one".into())
 }
 
+fn address(word: &str) -> Result<IpAddr, String> {
+    word.parse().map_err(|_| {
+        "an address is wanted, such as 127.0.0.1, ::1, or 0.0.0.0 for all; names are not looked up"
+            .into()
+    })
+}
+
+/// Seconds up to a year. The value may come from the environment, which clap does not tell.
+fn seconds(word: &str) -> Result<u64, String> {
+    word.parse().ok().filter(|s| (0..=31_536_000).contains(s)).ok_or_else(|| {
+        "a number of seconds is wanted, 0 to 31536000, as the option or in the environment".into()
+    })
+}
+
 impl Server {
     /// Runs the server until it is asked to stop. Tells on `out` when it is ready.
     ///
@@ -127,7 +142,7 @@ impl Server {
         let address = SocketAddr::new(self.bind, self.port);
         let listener = listen(address).map_err(|e| cannot_listen(address, &e))?;
         let address = listener.local_addr().map_err(|e| cannot_listen(address, &e))?;
-        let disk = FileDisk::open(&self.spool)?;
+        let disk = FileDisk::open(&self.spool).map_err(cannot_open_spool)?;
         let log = logging::start(&self.log).map_err(|e| {
             let path = self.log.display();
             Failure::new(Code::CannotCreate, format!("cannot write the log {path}: {e}; use --log"))
@@ -221,7 +236,8 @@ fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
         ErrorKind::AddrInUse => Failure::new(
             Code::Unavailable,
             format!(
-                "port {port} on {} is in use; stop what uses it or choose another, 0 for a free one",
+                "port {port} on {} is in use; stop what uses it or choose another, 0 for a free \
+                 one",
                 address.ip()
             ),
         ),
@@ -233,8 +249,27 @@ fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
             Code::Unavailable,
             format!("this machine has no address {}; use another --bind", address.ip()),
         ),
-        _ => Failure::new(Code::Unavailable, format!("cannot listen on {address}: {e}")),
+        _ => Failure::new(
+            Code::Unavailable,
+            format!("cannot listen on {address}: {e}; choose another port or --bind"),
+        ),
     }
+}
+
+/// What an operator of the server may do, behind what is wrong.
+fn cannot_open_spool(e: OpenError) -> Failure {
+    let advice = match &e {
+        OpenError::InUse(_) => "",
+        OpenError::Permission(_) => {
+            "; give the directory to the user who runs the server, or use another --spool"
+        }
+        OpenError::CannotCreate(_) | OpenError::Missing(_) | OpenError::Io(_) => {
+            "; mend that or use another --spool"
+        }
+    };
+    let mut failure = Failure::from(e);
+    failure.message.push_str(advice);
+    failure
 }
 
 fn cannot_replay(e: &SpoolError) -> Failure {

@@ -77,6 +77,13 @@ impl UsersError {
                 );
                 Self::new(UsersErrorKind::Missing, path, advice)
             }
+            io::ErrorKind::PermissionDenied => {
+                let advice = format_args!(
+                    "cannot read: {error}; let the user who runs mms read it, or run mms as \
+                     another one"
+                );
+                Self::new(UsersErrorKind::Unreadable, path, advice)
+            }
             _ => Self::new(UsersErrorKind::Unreadable, path, format_args!("cannot read: {error}")),
         }
     }
@@ -168,7 +175,7 @@ fn read_text(path: &Path) -> Result<(String, Metadata), UsersError> {
         return Err(unreadable("it is a directory; name the password file in it"));
     }
     if !metadata.is_file() {
-        return Err(unreadable("it is not a regular file"));
+        return Err(unreadable("it is not a regular file; name the password file"));
     }
     let file = File::open(path).map_err(|error| UsersError::reading(path, &error))?;
     // From the open file, so that it describes what is read even if the path was given to another.

@@ -1,3 +1,5 @@
+//! Stories of the password file: read, refused, edited.
+
 use super::*;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
@@ -169,7 +171,7 @@ fn what_is_no_file_is_refused_without_waiting() {
     assert_eq!(folder.fault(), (UsersErrorKind::Unreadable, message.into()));
     fs::remove_dir(folder.users()).unwrap();
     assert!(Command::new("mkfifo").arg(folder.users()).status().unwrap().success());
-    let message = "users: it is not a regular file";
+    let message = "users: it is not a regular file; name the password file";
     assert_eq!(folder.fault(), (UsersErrorKind::Unreadable, message.into()));
     let inside = load(&folder.users().join("x")).unwrap_err();
     assert_eq!(inside.kind, UsersErrorKind::Unreadable);
