@@ -1,6 +1,8 @@
 //! What the hot paths of the rules cost, as figures to look at: nothing here can fail. Run with
 //! `cargo test --release --test cost -- --ignored --nocapture --test-threads 1`.
 
+#![allow(clippy::disallowed_methods)] // it is about time
+
 use mms::core::accounts::Accounts;
 use mms::core::password::{Check, Verifier};
 use mms::proto::name::{NameKey, UserName};

@@ -18,7 +18,10 @@ pub struct NotANetwork;
 
 impl fmt::Display for NotANetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a network is an address with the number of its bits, such as 127.0.0.0/8, ::1/128 or 10.1.2.3, or the word none")
+        f.write_str(
+            "a network is an address with the number of its bits, such as 127.0.0.0/8, ::1/128 or \
+             10.1.2.3, or the word none",
+        )
     }
 }
 

@@ -138,7 +138,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_same_lines_however_cut(
-            bytes in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(0), any::<u8>()], 0..200),
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(b'\r'), Just(b'\n'), Just(0), any::<u8>()],
+                0..200,
+            ),
             size in 1usize..9,
         ) {
             let whole = frames([&bytes[..]].into_iter(), 20).0;

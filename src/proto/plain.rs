@@ -121,7 +121,8 @@ impl Display for Words<'_> {
             Reply::Probing(user) => {
                 write!(
                     f,
-                    "{user} is signed in elsewhere; please wait while MMS looks whether that session is still alive"
+                    "{user} is signed in elsewhere; please wait while MMS looks whether that \
+                     session is still alive"
                 )
             }
             Reply::LetterDamaged(from) => {

@@ -157,7 +157,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_same_text_however_cut(
-            bytes in proptest::collection::vec(prop_oneof![Just(IAC), 240u8..255, Just(6), any::<u8>()], 0..100),
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(IAC), 240u8..255, Just(6), any::<u8>()],
+                0..100,
+            ),
             size in 1usize..5,
         ) {
             prop_assert_eq!(run(bytes.chunks(size)), run([&bytes[..]].into_iter()));
