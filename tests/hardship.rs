@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::rng::Rng;
-use support::server::{Client, Folder, PASSWORD, Server, eventually, users_file};
+use support::server::{Client, Folder, PASSWORD, Server, Start, eventually, users_file};
 
 /// What a debug build and an allocator may take for themselves, in KiB.
 const SLACK_KIB: u64 = 6 << 10;
@@ -259,7 +259,7 @@ fn too_many_connections_are_told_so() {
     let folder = Folder::new();
     folder.write("users", &users_file(&["fred"]));
     // 64 of them are not for connections.
-    let server = Server::start_limited(folder, &[], Some(80));
+    let server = Server::start_as(folder, Start { descriptors: Some(80), ..Start::default() });
     let (mut greeted, full) = refused(&server, 120);
     assert_eq!((greeted.len(), full), (16, 104));
     greeted.pop().unwrap().reset();

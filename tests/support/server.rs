@@ -103,9 +103,18 @@ pub fn mms(folder: &Folder) -> Command {
 pub struct Server {
     pub folder: Folder,
     pub address: SocketAddr,
-    arguments: Vec<String>,
-    descriptors: Option<u32>,
+    start: Start,
     child: Child,
+}
+
+/// How a server is started.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// Behind `mms server 0 users`.
+    pub options: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    /// The limit on open descriptors, soft and hard.
+    pub descriptors: Option<u32>,
 }
 
 impl Server {
@@ -118,15 +127,14 @@ impl Server {
 
     /// Starts a server in a folder that has a file `users`.
     pub fn start_in(folder: Folder, options: &[&str]) -> Self {
-        Self::start_limited(folder, options, None)
+        let options = options.iter().map(|&option| option.into()).collect();
+        Self::start_as(folder, Start { options, ..Start::default() })
     }
 
-    /// The same with so many descriptors, soft and hard.
-    pub fn start_limited(folder: Folder, options: &[&str], descriptors: Option<u32>) -> Self {
-        let mut arguments: Vec<String> = ["server", "0", "users"].map(Into::into).into();
-        arguments.extend(options.iter().map(|&option| option.into()));
-        let (child, address) = spawn(&folder, &arguments, descriptors);
-        Self { folder, address, arguments, descriptors, child }
+    /// The same in every detail.
+    pub fn start_as(folder: Folder, start: Start) -> Self {
+        let (child, address) = spawn(&folder, &start);
+        Self { folder, address, start, child }
     }
 
     pub fn pid(&self) -> u32 {
@@ -141,7 +149,7 @@ impl Server {
 
     /// Starts it again on the same folder, after it has ended. It gets another port.
     pub fn restart(&mut self) {
-        (self.child, self.address) = spawn(&self.folder, &self.arguments, self.descriptors);
+        (self.child, self.address) = spawn(&self.folder, &self.start);
     }
 
     /// Asks it to stop; returns how it ended.
@@ -233,16 +241,18 @@ impl Drop for Server {
     }
 }
 
-fn spawn(folder: &Folder, arguments: &[String], limit: Option<u32>) -> (Child, SocketAddr) {
+fn spawn(folder: &Folder, start: &Start) -> (Child, SocketAddr) {
     let stderr = fs::File::create(folder.path("stderr")).unwrap();
     let mut command = mms(folder);
-    if let Some(limit) = limit {
+    if let Some(limit) = start.descriptors {
         command = Command::new("sh");
         command.current_dir(&folder.0).env_clear();
         command.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
         command.arg(env!("CARGO_BIN_EXE_mms"));
     }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+    command.args(["server", "0", "users"]).args(&start.options);
+    command.envs(start.environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
     let mut child = command.spawn().unwrap();
     let out = child.stdout.take().unwrap();
     let (send, first_line) = mpsc::channel();
@@ -297,6 +307,8 @@ impl Client {
         let mut buffer = [0; 16 << 10];
         let count = match self.stream.read(&mut buffer) {
             Ok(count) => count,
+            // A read with a timeout is not resumed by the kernel.
+            Err(e) if e.kind() == ErrorKind::Interrupted => return true,
             Err(e) if e.kind() == ErrorKind::ConnectionReset => 0,
             Err(e) => panic!("{e}, after {:.200?}", String::from_utf8_lossy(&self.text)),
         };
