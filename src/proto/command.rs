@@ -515,7 +515,7 @@ mod tests {
 
         #[test]
         fn any_line_of_words_gives_a_command_or_a_reason(
-            line in "(send|broadcast|signin|wholast|help|away) ?[ ()a-z,0-9]{0,40}( message )?.{0,9}"
+            line in "(send|broadcast|signin|wholast|help|away) ?[ ()a-z,0-9]{0,9}( message )?.{0,9}"
         ) {
             let _ = parse(line.as_bytes());
         }
