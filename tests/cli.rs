@@ -254,8 +254,8 @@ fn told(options: &[&str], environment: &[(&str, &str)]) -> (String, Option<Strin
     guesser.send(b"signin tim x\nsignin tim x\nsignin tim x\n");
     let blocked = guesser.rest().pop().unwrap();
     let given = |word: &&str| word.contains("idle") || word.contains("TIME_OUT");
-    let names = options.iter().copied().chain(environment.iter().map(|&(name, _)| name));
-    let idle = names.filter(given).next().and_then(|_| server.signed_in("fred").next_line());
+    let mut names = options.iter().copied().chain(environment.iter().map(|&(name, _)| name));
+    let idle = names.find(given).and_then(|_| server.signed_in("fred").next_line());
     (blocked, idle)
 }
 
