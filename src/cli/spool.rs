@@ -35,13 +35,23 @@ pub struct Spool {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the segments and who has messages waiting
+    #[command(after_help = "\
+Example:
+  mms spool ls")]
     Ls,
     /// Show the messages that wait, or are held, for one user or for all
+    #[command(after_help = "\
+Examples:
+  mms spool show          everybody's
+  mms spool show fred     fred's")]
     Show {
         /// The user's name
         user: Option<String>,
     },
     /// Verify every record; exit code 65 on damage
+    #[command(after_help = "\
+Example:
+  mms spool check && echo sound")]
     Check,
 }
 
