@@ -205,7 +205,7 @@ fn what_cannot_be_sent_is_refused_and_not_stored() {
     assert_eq!(fred.ask("send"), ">> send: a user is missing");
     fred.expect("usage: send (");
     let long = format!("send tim {}", "x".repeat(2001));
-    assert_eq!(fred.ask(&long), ">> the message has 2001 bytes, 2000 at most; not sent");
+    assert_eq!(fred.ask(&long), ">> the text has 2001 bytes, 2000 at most; nothing was done");
     let longer = format!("send tim {}", "x".repeat(5000));
     let answer = ">> the line is too long, 4096 bytes at most; nothing was done";
     assert_eq!(fred.ask(&longer), answer);
@@ -385,7 +385,7 @@ fn a_full_mailbox_refuses_and_forgets_nothing() {
     let options = ["--mailbox-letters", "3", "--mailbox-bytes", "1000"];
     let server = Server::start(&["fred", "tim", "seas"], &options);
     let mut fred = server.signed_in("fred");
-    let full = ">> mailbox full: tim; not sent, try again when it was read";
+    let full = ">> mailbox full: tim; not sent, try again later";
     for n in 1..=3 {
         fred.say(&format!("send tim {n}"));
         fred.expect("saved");

@@ -1,6 +1,5 @@
-//! What tests share: chance that can be repeated, a disk that can be crashed, and a player of the
-//! sessions that PROTOCOL.md shows.
-//! What tests share: chance that can be repeated, a disk that can be crashed, and the real server.
+//! What tests share: chance that can be repeated, a disk that can be crashed, the real server, and
+//! a player of the sessions that PROTOCOL.md shows.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test binary uses a part of it
 #![allow(clippy::disallowed_methods)] // clocks and threads are what the world outside is made of
 
