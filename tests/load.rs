@@ -1,0 +1,68 @@
+//! Measurements of the real server under many connections. Ignored by default, because they say
+//! how fast it is and not whether it is right:
+//!
+//! ```text
+//! cargo test --release --test load -- --ignored --nocapture --test-threads 1
+//! ```
+
+mod support;
+
+use std::io::Write as _;
+use std::time::Duration;
+use support::server::{Client, Server};
+
+/// CPU time is counted in ticks of 10 ms.
+const TICK_MS: u64 = 10;
+
+/// A server with users `u0`, `u1`, …; one password for all, so that making them takes no time.
+fn server(users: usize) -> Server {
+    let names: Vec<String> = (0..users).map(|n| format!("u{n}")).collect();
+    Server::start(&names, &["--sync", "never", "--mailbox-letters", "1000000"])
+}
+
+fn crowd(server: &Server, users: std::ops::Range<usize>) -> Vec<Client> {
+    users.map(|n| server.signed_in(&format!("u{n}"))).collect()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_idle_connections() {
+    const USERS: usize = 10_000;
+    let server = server(USERS);
+    let before = server.memory_kib();
+    let crowd = crowd(&server, 0..USERS);
+    let kib = server.memory_kib() - before;
+    let ticks = server.cpu_ticks();
+    // What is measured is that nothing happens.
+    std::thread::sleep(Duration::from_secs(5));
+    let spent = (server.cpu_ticks() - ticks) * TICK_MS;
+    let each = kib * 1024 / USERS as u64;
+    println!("{} signed in and idle: {each} bytes each, {spent} ms of CPU in 5 s", crowd.len());
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn the_cost_of_a_message_does_not_grow_with_the_users() {
+    const MESSAGES: usize = 100_000;
+    for idle in [0, 1000, 9000] {
+        let server = server(idle + 2);
+        let crowd = crowd(&server, 2..idle + 2);
+        let mut reader = server.signed_in("u0");
+        let mut writer = server.signed_in("u1");
+        let mut typing = writer.stream.try_clone().unwrap();
+        let ticks = server.cpu_ticks();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let line = format!("send u0 {}\n", "x".repeat(64));
+                for _ in 0..MESSAGES / 100 {
+                    typing.write_all(line.repeat(100).as_bytes()).unwrap();
+                }
+            });
+            scope.spawn(|| (0..MESSAGES).for_each(|_| drop(writer.line())));
+            (0..MESSAGES).for_each(|_| drop(reader.line()));
+        });
+        let spent = (server.cpu_ticks() - ticks) * TICK_MS;
+        let each = spent as f64 * 1e3 / MESSAGES as f64;
+        println!("{} idle users: {each:.2} us of CPU a message", crowd.len());
+    }
+}
