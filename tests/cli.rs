@@ -7,8 +7,8 @@ mod support;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, chown};
-use std::process::{Command, Output, Stdio};
-use support::server::{Folder, PASSWORD, Server, Start, eventually, mms, user_line, users_file};
+use std::process::{Command, Stdio};
+use support::server::{Folder, PASSWORD, Server, Start, mms, run, user_line, users_file};
 
 /// User and group ids of nobody.
 const NOBODY: u32 = 65_534;
@@ -18,21 +18,6 @@ fn folder() -> Folder {
     let folder = Folder::new();
     folder.write("users", &users_file(&["fred"]));
     folder
-}
-
-/// Runs a program that ends by itself.
-fn run(command: &mut Command) -> Output {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        eventually("the end of the program", || child.try_wait().unwrap())
-    }));
-    if ended.is_err() {
-        _ = child.kill();
-    }
-    let output = child.wait_with_output().unwrap();
-    assert!(ended.is_ok(), "it started: {}", String::from_utf8_lossy(&output.stdout));
-    output
 }
 
 /// A start that must fail with this code, nothing on stdout, and one line on stderr that has all

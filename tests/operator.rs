@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use support::server::{Folder, PASSWORD, Server, eventually, user_line, users_file};
+use support::server::{Folder, PASSWORD, Server, eventually, mms, run, user_line, users_file};
 
 #[test]
 fn a_stop_tells_everyone_and_leaves_in_order() {
@@ -200,10 +200,7 @@ fn what_was_confirmed_outlives_any_end() {
 #[test]
 fn a_second_server_leaves_the_spool_alone() {
     let server = Server::start(&["fred"], &[]);
-    let second = support::server::mms(&server.folder)
-        .args(["server", "0", "users", "--log", "second.log"])
-        .output()
-        .unwrap();
+    let second = run(mms(&server.folder).args(["server", "0", "users", "--log", "second.log"]));
     assert_eq!(second.status.code(), Some(75));
     server.signed_in("fred");
 }

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -97,6 +97,21 @@ pub fn mms(folder: &Folder) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mms"));
     command.current_dir(&folder.0).env_clear();
     command
+}
+
+/// Runs a program that must end by itself.
+pub fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        eventually("the end of the program", || child.try_wait().unwrap())
+    }));
+    if ended.is_err() {
+        _ = child.kill();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(ended.is_ok(), "it started: {}", String::from_utf8_lossy(&output.stdout));
+    output
 }
 
 /// A running server. It ends with this value.
