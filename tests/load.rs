@@ -5,6 +5,8 @@
 //! cargo test --release --test load -- --ignored --nocapture --test-threads 1
 //! ```
 
+#![allow(clippy::disallowed_methods)] // it is about time
+
 mod support;
 
 use std::io::Write as _;
