@@ -3,6 +3,7 @@
 
 mod support;
 
+use socket2::SockRef;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use support::server::{Client, Folder, PASSWORD, Server, eventually, sample_users, users_file};
@@ -169,6 +170,17 @@ fn telnet_is_answered_as_it_should_be() {
     // A byte 255 that is meant as text comes twice, and is no UTF-8.
     fred.send(&[b's', b'e', b'n', b'd', b' ', IAC, IAC, b'\n']);
     assert_eq!(fred.line(), ">> the line is not UTF-8 text; nothing was done");
+}
+
+#[test]
+fn urgent_data_hides_nothing_behind_it() {
+    let server = Server::start(&["fred"], &[]);
+    let mut fred = server.signed_in("fred");
+    // Telnet sends its data mark so. A read stops at such a byte, here the last one, although it
+    // came together with what stands before it.
+    SockRef::from(&fred.stream).send_out_of_band(b"whoelse\nwhoison\n").unwrap();
+    assert_eq!(fred.line(), ">> Nobody else is online");
+    assert_eq!(fred.line(), ">> User fred is online");
 }
 
 #[test]

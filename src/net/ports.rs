@@ -68,8 +68,9 @@ pub(super) struct Port {
     pub(super) phase: Phase,
     /// The socket may have bytes for us.
     pub(super) readable: bool,
-    /// The peer's FIN is in the socket, behind the bytes.
-    pub(super) peer_closed: bool,
+    /// A short read does not mean that the socket is empty: the peer has closed, which is read
+    /// behind the bytes; or it has sent urgent data, as telnet does, at which each read stops.
+    pub(super) reads_on: bool,
     /// The FIN was read.
     pub(super) ended: bool,
     /// Its lines wait until they are asked for again.
@@ -112,7 +113,7 @@ impl Port {
             stalled_since: None,
             phase: Phase::Open,
             readable: false,
-            peer_closed: false,
+            reads_on: false,
             ended: false,
             held: false,
             queued: false,
@@ -154,8 +155,8 @@ impl Port {
             }
         };
         // Less than asked for means that the socket is empty; a new edge comes with new bytes.
-        // Only the FIN's edge has come already.
-        self.readable = count == buffer.len() || self.peer_closed;
+        // Only the edges of a FIN and of what stands behind urgent data have come already.
+        self.readable = count == buffer.len() || self.reads_on;
         let bytes = &mut buffer[..count];
         if self.telnet.is_none() && Telnet::is_needless(bytes) {
             return count;

@@ -28,6 +28,8 @@ use std::time::Duration;
 
 const LISTENER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
+/// What a connection is always asked for: bytes, and whether urgent ones are among them.
+const READING: Interest = Interest::READABLE.add(Interest::PRIORITY);
 /// Events taken from the kernel a turn.
 const EVENTS: usize = 1024;
 /// Bytes read at once before sign-in: no more than may be executed.
@@ -277,7 +279,7 @@ impl<D: Disk> Server<D> {
         }
         let entry = self.ports.vacant_entry();
         let token = Token(entry.key());
-        if let Err(e) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
+        if let Err(e) = self.poll.registry().register(&mut stream, token, READING) {
             warn!("connection from {address} dropped: {e}");
             return;
         }
@@ -298,7 +300,7 @@ impl<D: Disk> Server<D> {
         }
         if event.is_readable() || event.is_read_closed() {
             port.readable = true;
-            port.peer_closed |= event.is_read_closed();
+            port.reads_on |= event.is_read_closed() || event.is_priority();
             queue(&mut self.unread, conn, port);
         }
         if event.is_writable() && port.wants_write {
@@ -454,8 +456,8 @@ impl<D: Disk> Server<D> {
             if wants_write != port.wants_write && !matches!(port.phase, Phase::Gone(_)) {
                 port.wants_write = wants_write;
                 let interest = match wants_write {
-                    true => Interest::READABLE | Interest::WRITABLE,
-                    false => Interest::READABLE,
+                    true => READING | Interest::WRITABLE,
+                    false => READING,
                 };
                 let token = Token(key(conn));
                 if self.poll.registry().reregister(&mut port.stream, token, interest).is_err() {
