@@ -322,3 +322,27 @@ fn a_removed_user_does_not_get_in_with_a_check_that_was_under_way() {
     house.run();
     assert_eq!(house.heard(0).pop().unwrap(), ">> user fred is not authorized to use MMS");
 }
+
+#[test]
+fn who_waits_for_a_first_session_does_not_get_in_with_a_password_that_is_over() {
+    let both = [("fred", 1), ("tim", 1)];
+    for (after, goodbye) in [
+        // Other rounds make another verifier.
+        (&[("fred", 2), ("tim", 1)][..], ">> signed off: the password was changed, signin again"),
+        (&both[1..], ">> signed off: this user was removed"),
+    ] {
+        let mut house = House::with(&both);
+        house.signed_in(0, "fred");
+        house.signed_in(2, "tim");
+        house.connect(1, [10, 0, 0, 9]);
+        house.line(1, "signin fred p");
+        house.run();
+        house.event(Event::Reloaded { entries: entries(after) });
+        house.run();
+        assert_eq!(house.heard(0).pop().unwrap(), goodbye);
+        assert_eq!(house.heard(1).pop().unwrap(), goodbye);
+        house.line(2, "whoelse");
+        house.run();
+        assert_eq!(house.heard(2).pop().unwrap(), ">> Nobody else is online");
+    }
+}

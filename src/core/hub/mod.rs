@@ -552,6 +552,10 @@ impl Hub {
         ];
         for (users, why) in sign_off {
             for &user in users {
+                // Before the session whose end would let them in: the password they gave is over.
+                for conn in self.probing_as(user) {
+                    self.close(conn, why.clone(), turn);
+                }
                 if let Some(conn) = self.user(user).online {
                     self.close(conn, why.clone(), turn);
                 }

@@ -299,13 +299,19 @@ impl Hub {
         };
         while let Some(at) = self.probing.iter().position(|&conn| waits(self, conn).is_some()) {
             let conn = self.probing.remove(at);
-            let Some(user) = waits(self, conn) else { continue };
-            if self.accounts.is_current(user) {
+            if let Some(user) = waits(self, conn) {
                 self.admit_unless_online(conn, user, turn);
-            } else {
-                self.close(conn, Farewell::Removed, turn);
             }
         }
+    }
+
+    /// Who gave the user's password and waits for the look at his first session.
+    pub(super) fn probing_as(&self, user: UserId) -> Vec<Conn> {
+        let is_of = |conn: &Conn| match self.session(*conn).map(|session| &session.stage) {
+            Some(Stage::Probing(probe)) => probe.user == user,
+            _ => false,
+        };
+        self.probing.iter().copied().filter(is_of).collect()
     }
 
     /// The session begins.
