@@ -18,7 +18,16 @@ fn distance(a: &[u8], b: &[u8], most: usize) -> Option<usize> {
     for i in 1..=a.len() {
         let [two_back, back, here] = [(i + 1) % 3, (i - 1) % 3, i % 3];
         rows[here][0] = i;
-        for j in 1..=b.len() {
+        // A cell further than that from the diagonal is more than `most` edits away.
+        let (first, last) = (i.saturating_sub(most).max(1), (i + most).min(b.len()));
+        let mut least = if first == 1 { i } else { most + 1 };
+        if first > 1 {
+            rows[here][first - 1] = most + 1;
+        }
+        if last < b.len() {
+            rows[here][last + 1] = most + 1;
+        }
+        for j in first..=last {
             let same = a[i - 1].eq_ignore_ascii_case(&b[j - 1]);
             let mut best = rows[back][j - 1] + usize::from(!same);
             best = best.min(rows[back][j] + 1).min(rows[here][j - 1] + 1);
@@ -30,6 +39,11 @@ fn distance(a: &[u8], b: &[u8], most: usize) -> Option<usize> {
                 best = best.min(rows[two_back][j - 2] + 1);
             }
             rows[here][j] = best;
+            least = least.min(best);
+        }
+        // No later row has fewer, so most words are done after a few letters.
+        if least > most {
+            return None;
         }
     }
     Some(rows[a.len() % 3][b.len()]).filter(|&edits| edits <= most)
@@ -77,6 +91,17 @@ mod tests {
         assert_eq!(command("brodcast"), Some(Verb::Broadcast));
         assert_eq!(command("xyzzy"), None);
         assert_eq!(command(&"x".repeat(4000)), None);
+    }
+
+    #[test]
+    fn giving_up_early_changes_no_answer() {
+        let words = ["", "a", "ab", "ba", "fred", "ferd", "kitten", "sitting", "abcdef", "badcfe"];
+        for (a, b) in words.into_iter().flat_map(|a| words.map(|b| (a.as_bytes(), b.as_bytes()))) {
+            let edits = distance(a, b, NAME_BYTES).unwrap();
+            for most in 0..8 {
+                assert_eq!(distance(a, b, most), Some(edits).filter(|&n| n <= most));
+            }
+        }
     }
 
     #[test]
