@@ -358,6 +358,24 @@ fn the_newer_session_wins_where_that_is_wanted() {
 }
 
 #[test]
+fn what_telnet_asks_after_the_goodbye_unsettles_nothing() {
+    let server = Server::start(&["fred", "tim"], &["--idle-timeout", "1"]);
+    let mut fred = server.signed_in("fred");
+    fred.ask("away");
+    let before = server.descriptors();
+    let mut tim = server.signed_in("tim");
+    fred.say("send tim read");
+    fred.say("away");
+    assert_eq!(tim.rest(), [">> fred: read", ">> signed off after 1 s of inactivity"]);
+    // Are you there? An answer would come behind our end.
+    tim.send(&[IAC, 246]);
+    tim.close_write();
+    eventually("tim's end", || (server.descriptors() == before).then_some(()));
+    let welcome = server.greeted().sign_in("tim", PASSWORD);
+    assert_eq!(welcome, ">> Welcome tim, you have no messages waiting");
+}
+
+#[test]
 fn messages_to_oneself() {
     let server = Server::start(&["fred"], &[]);
     let mut fred = server.signed_in("fred");

@@ -157,6 +157,10 @@ impl Port {
         // Less than asked for means that the socket is empty; a new edge comes with new bytes.
         // Only the edges of a FIN and of what stands behind urgent data have come already.
         self.readable = count == buffer.len() || self.reads_on;
+        if self.phase != Phase::Open {
+            // It is not read for its text, and an answer would come behind our end.
+            return 0;
+        }
         let bytes = &mut buffer[..count];
         if self.telnet.is_none() && Telnet::is_needless(bytes) {
             return count;
