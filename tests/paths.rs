@@ -204,6 +204,21 @@ fn an_unknown_user_costs_as_many_turns_as_a_known_one() {
 }
 
 #[test]
+fn how_long_an_answer_takes_tells_no_name() {
+    // Most users have few rounds, some have many.
+    let users = [("a", 1), ("b", 1), ("fred", 5 * ROUNDS_A_SLICE)];
+    let mut house = House::with(&users);
+    let mut slow = 0;
+    for n in 0..60 {
+        house.connect(0, [10, 0, 0, 1]);
+        house.line(0, &format!("signin nobody{n} wrong"));
+        slow += usize::from(house.run() == 5);
+        house.event(Event::Closed { conn: Conn(0), end: End::Broken });
+    }
+    assert!((10..=30).contains(&slow), "as rare among strangers as among users: {slow} of 60");
+}
+
+#[test]
 fn a_backlog_comes_in_parts_and_what_is_new_waits_behind_it() {
     let mut house = House::with(&[("fred", 1), ("tim", 1)]);
     house.signed_in(0, "tim");

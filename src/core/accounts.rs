@@ -26,7 +26,8 @@ pub struct Accounts {
     accounts: Vec<Account>,
     ids: HashMap<NameKey, UserId, BuildHasherDefault<NameHasher>>,
     order: Vec<UserId>,
-    commonest_rounds: u32,
+    /// The rounds of the current users, the fewest first.
+    rounds: Vec<u32>,
 }
 
 /// What a reload changed.
@@ -51,7 +52,7 @@ impl Accounts {
             accounts: Vec::with_capacity(entries.len()),
             ids: HashMap::default(),
             order: Vec::new(),
-            commonest_rounds: ROUNDS_DEFAULT,
+            rounds: Vec::new(),
         };
         accounts.reload(entries);
         accounts
@@ -99,11 +100,17 @@ impl Accounts {
         self.order.is_empty()
     }
 
-    /// The number of rounds that most users have, which is what somebody who does not exist must
-    /// cost; the greater one of a tie, the default if there are no users.
+    /// The rounds that somebody who does not exist must cost: those of the user whom `lot` draws,
+    /// so that no number of rounds tells that a name is somebody's. The default if there is nobody.
+    ///
+    /// A user more or less changes what is drawn for few lots.
     #[must_use]
-    pub fn commonest_rounds(&self) -> u32 {
-        self.commonest_rounds
+    pub fn rounds_of_stranger(&self, lot: u64) -> u32 {
+        let drawn = (u128::from(lot) * self.rounds.len() as u128) >> 64;
+        usize::try_from(drawn)
+            .ok()
+            .and_then(|at| self.rounds.get(at))
+            .map_or(ROUNDS_DEFAULT, |&n| n)
     }
 
     /// Takes over the password file as it is now. A name that stays keeps its id, whatever its
@@ -142,7 +149,8 @@ impl Accounts {
                 changes.removed.push(user);
             }
         }
-        self.commonest_rounds = self.count_rounds();
+        self.rounds = self.order.iter().map(|&user| self.verifier(user).iterations()).collect();
+        self.rounds.sort_unstable();
         changes
     }
 
@@ -151,15 +159,6 @@ impl Accounts {
         let user = UserId(next.expect("the file's size bounds a reload to a few million users"));
         self.accounts.push(Account { name, verifier, is_current: true });
         user
-    }
-
-    fn count_rounds(&self) -> u32 {
-        let mut counts = HashMap::<u32, usize>::new();
-        for &user in &self.order {
-            *counts.entry(self.verifier(user).iterations()).or_default() += 1;
-        }
-        let commonest = counts.into_iter().max_by_key(|&(rounds, count)| (count, rounds));
-        commonest.map_or(ROUNDS_DEFAULT, |(rounds, _)| rounds)
     }
 
     fn account(&self, user: UserId) -> &Account {
@@ -283,15 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_costs_what_most_users_cost() {
-        assert_eq!(Accounts::new(vec![]).commonest_rounds(), ROUNDS_DEFAULT);
+    fn a_stranger_costs_what_some_user_costs() {
+        assert_eq!(Accounts::new(vec![]).rounds_of_stranger(7), ROUNDS_DEFAULT);
         let few = || vec![rounds_entry("a", "1", 3), rounds_entry("b", "1", 2)];
         let mut accounts = Accounts::new(few());
-        assert_eq!(accounts.commonest_rounds(), 3, "the dearer one of a tie");
+        let drawn = |accounts: &Accounts| {
+            [0, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX]
+                .map(|lot| accounts.rounds_of_stranger(lot))
+        };
+        assert_eq!(drawn(&accounts), [2, 2, 3, 3], "as often as users do");
         let mut more = few();
         more.push(rounds_entry("c", "1", 2));
         accounts.reload(more);
-        assert_eq!(accounts.commonest_rounds(), 2);
+        assert_eq!(drawn(&accounts), [2, 2, 2, 3]);
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Verifier {
     /// much work as a real one, and no password matches it.
     #[must_use]
     pub fn decoy(key: &NameKey, secret: &[u8; 32], iterations: u32) -> Self {
-        // The labels end in NUL, which no name holds, so the three never meet.
+        // The labels end in NUL, which no name holds, so they never meet.
         let part = |label: &[u8]| hmac(secret, &[label, key.as_str().as_bytes()]);
         Self {
             iterations,
@@ -126,6 +126,14 @@ impl Verifier {
             stored_key: part(b"stored key\0"),
             server_key: part(b"server key\0"),
         }
+    }
+
+    /// A number that is always the same for a name and a secret, and that nobody else can tell: by
+    /// it the cost of somebody who does not exist is drawn.
+    #[must_use]
+    pub fn lot(key: &NameKey, secret: &[u8; 32]) -> u64 {
+        let hash = hmac(secret, &[b"lot\0", key.as_str().as_bytes()]);
+        hash.iter().take(8).fold(0, |lot, &byte| lot << 8 | u64::from(byte))
     }
 
     /// The PBKDF2 rounds that one comparison costs.

@@ -176,7 +176,8 @@ impl Hub {
             let verifier = match self.accounts.find(attempt.key.as_str()) {
                 Some(user) => self.accounts.verifier(user).clone(),
                 None => {
-                    let rounds = self.accounts.commonest_rounds();
+                    let lot = Verifier::lot(&attempt.key, &self.secret);
+                    let rounds = self.accounts.rounds_of_stranger(lot);
                     Verifier::decoy(&attempt.key, &self.secret, rounds)
                 }
             };
