@@ -3,7 +3,7 @@
 
 mod support;
 
-use mms::core::event::{Conn, End, Event, Flow, Trust};
+use mms::core::event::{Conn, End, Event, Flow, Input, Trust};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::core::password::Verifier;
 use mms::engine::{Engine, Output};
@@ -261,7 +261,7 @@ fn a_first_session_that_answers_stays() {
         ">> Type 'signin <user>' to sign in, 'help' for the commands."
     );
     let through = house.counts[0];
-    house.event(Event::Acknowledged { conn: Conn(0), through });
+    house.event(Event::Acknowledged { conn: Conn(0), through, input: Input::Taken });
     house.run();
     assert_eq!(house.heard(1), [">> fred is already signed in"]);
     house.line(0, "whoelse");

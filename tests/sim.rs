@@ -5,7 +5,7 @@
 
 mod support;
 
-use mms::core::event::{Conn, End, Event, Flow, Trust};
+use mms::core::event::{Conn, End, Event, Flow, Input, Trust};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::core::password::Verifier;
 use mms::engine::{Engine, Output};
@@ -287,7 +287,7 @@ impl World {
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         let (through, drained) = (peer.arrived, peer.flight.is_empty() && peer.watched);
         peer.watched &= !drained;
-        self.handle(Event::Acknowledged { conn: Conn(conn), through });
+        self.handle(Event::Acknowledged { conn: Conn(conn), through, input: Input::Taken });
         if drained {
             self.handle(Event::Drained { conn: Conn(conn) });
         }

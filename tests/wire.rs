@@ -411,6 +411,24 @@ fn what_was_not_surely_read_comes_again_and_says_so() {
 }
 
 #[test]
+fn lines_sent_before_a_letter_prove_nothing() {
+    let server = Server::start(&["fred", "tim"], &[]);
+    let (mut fred, mut tim) = (server.signed_in("fred"), server.signed_in("tim"));
+    // More than the server handles before his kernel is known to have the letter.
+    fred.send(&b"\n".repeat(400_000));
+    fred.send(b"whoelse\n");
+    assert_eq!(tim.ask("send fred perhaps unread"), ">> message sent to fred");
+    assert_eq!(fred.line(), ">> tim: perhaps unread");
+    assert_eq!(fred.line(), ">> User tim is online");
+    fred.reset();
+    server.logs("fred signed off from 127.0.0.1: connection lost");
+    let mut fred = server.greeted();
+    let welcome = fred.sign_in("fred", PASSWORD);
+    assert_eq!(welcome, ">> Welcome fred, you have 1 message waiting:");
+    assert_eq!(fred.line(), ">>      (again) tim: perhaps unread");
+}
+
+#[test]
 fn a_full_mailbox_refuses_and_forgets_nothing() {
     let options = ["--mailbox-letters", "3", "--mailbox-bytes", "1000"];
     let server = Server::start(&["fred", "tim", "seas"], &options);

@@ -62,6 +62,8 @@ pub enum Event<'a> {
         conn: Conn,
         /// The count of things said, by [`Action::Say`] and [`Action::Show`], that have arrived.
         through: u32,
+        /// What the next line proves.
+        input: Input,
     },
     /// What was said to a watched connection has been written.
     Drained {
@@ -75,6 +77,15 @@ pub enum Event<'a> {
     },
     /// The server is to stop.
     Stopping,
+}
+
+/// What a peer sent before its kernel acknowledged something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// All of it was handed over: the next line was sent, or at least ended, afterwards.
+    Taken,
+    /// Some of it may still come as lines. The same is reported again when it has.
+    Waiting,
 }
 
 /// How a connection ended.

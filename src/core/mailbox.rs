@@ -30,6 +30,8 @@ pub struct Mailbox {
     letters: VecDeque<Waiting>,
     shown: usize,
     acknowledged: usize,
+    /// How many of these were acknowledged before any line that is still to come.
+    provable: usize,
     bytes: u64,
     acknowledged_bytes: u64,
     /// Every letter up to this one was offered to a reader at least once.
@@ -172,9 +174,14 @@ impl Mailbox {
         self.settle(count, user, journal);
     }
 
-    /// Settles what is acknowledged: the reader has shown a sign of life since.
-    pub fn settle_acknowledged(&mut self, user: &UserName, journal: &mut dyn Journal) {
-        self.settle(self.acknowledged, user, journal);
+    /// All that the reader sent before what is acknowledged was acknowledged has been handled.
+    pub fn input_taken(&mut self) {
+        self.provable = self.acknowledged;
+    }
+
+    /// Settles what was acknowledged before the reader showed a sign of life.
+    pub fn settle_proved(&mut self, user: &UserName, journal: &mut dyn Journal) {
+        self.settle(self.provable, user, journal);
     }
 
     /// Settles all letters up to this one.
@@ -220,6 +227,7 @@ impl Mailbox {
         }
         self.shown = self.shown.saturating_sub(count);
         self.acknowledged = self.acknowledged.saturating_sub(count);
+        self.provable = self.provable.saturating_sub(count);
         self.letters.drain(..count)
     }
 
@@ -227,6 +235,7 @@ impl Mailbox {
     pub fn end_session(&mut self) {
         self.shown = 0;
         self.acknowledged = 0;
+        self.provable = 0;
         self.acknowledged_bytes = 0;
         if self.letters.is_empty() {
             // An emptied mailbox gives its memory back.
@@ -283,7 +292,10 @@ mod tests {
         assert!(mailbox.show(0).is_some());
         assert!(mailbox.acknowledge(u32::MAX));
         assert_eq!(mailbox.load(), (2, 20));
-        mailbox.settle_acknowledged(&user, &mut paper);
+        mailbox.settle_proved(&user, &mut paper);
+        assert!(paper.settled.is_empty(), "a line that was sent before it proves nothing");
+        mailbox.input_taken();
+        mailbox.settle_proved(&user, &mut paper);
         assert_eq!(
             (&paper.settled[..], paper.released, mailbox.load()),
             (&[id(1)][..], 1, (2, 20))

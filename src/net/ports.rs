@@ -62,6 +62,8 @@ pub(super) struct Port {
     letter_said: u32,
     acknowledged_said: u32,
     mark: Option<Mark>,
+    /// Acknowledged, and what the peer had sent before may not all have been handed over.
+    pub(super) unproved: Option<u32>,
     observe_at: Option<Millis>,
     observe_step: u8,
     stalled_since: Option<Millis>,
@@ -108,6 +110,7 @@ impl Port {
             letter_said: 0,
             acknowledged_said: 0,
             mark: None,
+            unproved: None,
             observe_at: None,
             observe_step: 0,
             stalled_since: None,

@@ -5,7 +5,7 @@ use super::network::{Network, trust};
 use super::ports::{Phase, Port, Seen, is_shortage};
 use super::signals::{Wish, Wishes};
 use crate::core::deadlines::Deadlines;
-use crate::core::event::{Conn, End, Event, Flow};
+use crate::core::event::{Conn, End, Event, Flow, Input};
 use crate::core::password::Verifier;
 use crate::engine::{Engine, Output};
 use crate::limits::{
@@ -212,7 +212,14 @@ impl<D: Disk> Server<D> {
 
     fn tell(&mut self, news: &News, now: Now) {
         let event = match *news {
-            News::Acknowledged(conn, through) => Event::Acknowledged { conn, through },
+            News::Acknowledged(conn, through) => {
+                if let Some(port) = self.ports.get_mut(key(conn)) {
+                    // Lines that this turn's events bring may have been sent before.
+                    port.unproved = Some(through);
+                    queue(&mut self.unread, conn, port);
+                }
+                Event::Acknowledged { conn, through, input: Input::Waiting }
+            }
             News::Drained(conn) => Event::Drained { conn },
             News::Closed(conn, end) => {
                 // The slot was kept until the rules have heard of it.
@@ -365,10 +372,17 @@ impl<D: Disk> Server<D> {
         if commands == 0 || (port.readable && port.listens()) {
             return queue(&mut self.unread, conn, port);
         }
-        if port.ended && port.listens() {
+        if !port.listens() {
+            return;
+        }
+        let unproved = port.unproved.take();
+        if port.ended {
             // What stands behind the last line end was never finished.
             port.inbox = Vec::new();
             self.engine.handle(Event::Ended { conn }, now);
+        } else if let Some(through) = unproved {
+            let input = Input::Taken;
+            self.engine.handle(Event::Acknowledged { conn, through, input }, now);
         }
     }
 

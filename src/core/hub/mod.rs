@@ -8,7 +8,7 @@ mod who;
 
 use super::accounts::{Accounts, UserId};
 use super::deadlines::Deadlines;
-use super::event::{Action, Conn, End, Event, Flow, Note};
+use super::event::{Action, Conn, End, Event, Flow, Input, Note};
 use super::hints;
 use super::lockout::Lockout;
 use super::mailbox::Mailbox;
@@ -162,7 +162,9 @@ impl Hub {
     pub fn handle(&mut self, event: Event<'_>, turn: &mut Turn<'_>) -> Flow {
         match event {
             Event::Line { conn, line } => return self.line(conn, line, turn),
-            Event::Acknowledged { conn, through } => self.acknowledged(conn, through, turn),
+            Event::Acknowledged { conn, through, input } => {
+                self.acknowledged(conn, through, input, turn);
+            }
             Event::Drained { conn } => self.drained(conn, turn),
             Event::LineTooLong { conn } => return self.line_too_long(conn, turn),
             Event::Opened { conn, address, trust } => {
@@ -283,7 +285,7 @@ impl Hub {
                 // A line is a sign of life from behind what was acknowledged before it.
                 let name = self.accounts.name(user);
                 let mailbox = &mut self.users[user.0 as usize].mailbox;
-                mailbox.settle_acknowledged(name, turn.journal);
+                mailbox.settle_proved(name, turn.journal);
                 self.command_online(conn, user, line, turn);
                 Flow::Go
             }
@@ -419,12 +421,15 @@ impl Hub {
 
     // ---- what the connection tells ------------------------------------------------------------
 
-    fn acknowledged(&mut self, conn: Conn, through: u32, turn: &mut Turn<'_>) {
+    fn acknowledged(&mut self, conn: Conn, through: u32, input: Input, turn: &mut Turn<'_>) {
         let Some(user) = self.session(conn).and_then(Session::user) else { return };
         let name = self.accounts.name(user);
         let mailbox = &mut self.users[user.0 as usize].mailbox;
         if mailbox.acknowledge(through) {
             mailbox.settle_window(name, turn.journal);
+        }
+        if input == Input::Taken {
+            mailbox.input_taken();
         }
         self.first_session_lives(conn, through, turn);
     }
@@ -443,7 +448,7 @@ impl Hub {
         if let Some(user) = self.session(conn).and_then(Session::user) {
             // Who closes in order after our bytes were acknowledged has read them.
             let name = self.accounts.name(user);
-            self.users[user.0 as usize].mailbox.settle_acknowledged(name, turn.journal);
+            self.users[user.0 as usize].mailbox.settle_proved(name, turn.journal);
         }
         self.close(conn, Farewell::PeerClosed, turn);
     }

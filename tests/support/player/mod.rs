@@ -9,7 +9,7 @@ mod words;
 
 use super::rng::Rng;
 use super::sim_disk::{Aftermath, Fault, SimDisk};
-use mms::core::event::{Conn, End, Event, Flow, Trust};
+use mms::core::event::{Conn, End, Event, Flow, Input, Trust};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::core::password::Verifier;
 use mms::engine::{Engine, Output};
@@ -473,7 +473,9 @@ impl Player {
             let Some(engine) = engine else { return Err("the server does not run".into()) };
             for news in std::mem::take(news) {
                 let event = match news {
-                    News::Acknowledged(conn, through) => Event::Acknowledged { conn, through },
+                    News::Acknowledged(conn, through) => {
+                        Event::Acknowledged { conn, through, input: Input::Taken }
+                    }
                     News::Drained(conn) => Event::Drained { conn },
                     News::Closed(conn, end) => Event::Closed { conn, end },
                 };
