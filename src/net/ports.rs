@@ -15,7 +15,7 @@ use crate::proto::reply::Reply;
 use crate::proto::telnet::Telnet;
 use crate::time::Millis;
 use mio::net::TcpStream;
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 
@@ -387,9 +387,3 @@ const LAST_STEP: u8 = (OBSERVE_MS.len() - 1) as u8;
 /// Buffers that are kept for reuse, and the largest that is.
 const POOL: usize = 256;
 const POOLED_BYTES: usize = 64 << 10;
-
-/// Whether accepting failed for want of descriptors or memory: a new edge will not come, so it
-/// must be tried again.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
-}

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::network::{Network, trust};
-use super::ports::{Phase, Port, Seen, is_shortage};
+use super::ports::{Phase, Port, Seen};
 use super::signals::{Wish, Wishes};
 use crate::core::deadlines::Deadlines;
 use crate::core::event::{Conn, End, Event, Flow, Input};
@@ -263,15 +263,16 @@ impl<D: Disk> Server<D> {
                     self.accept_ready = false;
                     return;
                 }
-                Err(e) if is_shortage(&e) => {
-                    // They wait in the kernel's queue; each close tries again, too.
+                // The peer was faster in giving up.
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+                Err(e) => {
+                    // Descriptors or memory are short, or worse. No new edge will come: they wait
+                    // in the kernel's queue, and each close tries again, too.
                     warn!("cannot accept a connection now: {e}");
                     self.accept_ready = false;
                     self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
                     return;
                 }
-                // The peer was faster in giving up.
-                Err(_) => {}
             }
         }
     }
