@@ -445,11 +445,7 @@ impl Hub {
     // ---- the end of a session -----------------------------------------------------------------
 
     fn ended(&mut self, conn: Conn, turn: &mut Turn<'_>) {
-        if let Some(user) = self.session(conn).and_then(Session::user) {
-            // Who closes in order after our bytes were acknowledged has read them.
-            let name = self.accounts.name(user);
-            self.users[user.0 as usize].mailbox.settle_proved(name, turn.journal);
-        }
+        // Whether what was shown has been read, the end of the connection will tell.
         self.close(conn, Farewell::PeerClosed, turn);
     }
 
