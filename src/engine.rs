@@ -82,12 +82,19 @@ impl<D: Disk> Engine<D> {
         let mut visit = |record: &Record<'_>, at, ledger: &mut Ledger| {
             hub.restore(record, at, &mut |at| ledger.release(at));
         };
-        let (mut spool, recovery) = Spool::open(disk, config, now.unix_ms, entropy, &mut visit)?;
+        let (spool, recovery) = Spool::open(disk, config, now.unix_ms, entropy, &mut visit)?;
         hub.set_secret(*spool.secret());
-        let mut held = Vec::new();
-        let epoch = spool.epoch();
-        hub.restored(epoch, &mut Turn { now, journal: &mut spool, out: &mut held });
-        Ok((Self { hub, spool, held, durable: Vec::new(), tally: Tally::default() }, recovery))
+        hub.restored(spool.epoch());
+        let (held, durable, tally) = (Vec::new(), Vec::new(), Tally::default());
+        let mut engine = Self { hub, spool, held, durable, tally };
+        // The last segment may be full, so that whatever is appended first begins a new one; or
+        // its first batch was torn, and marks that older segments still have are missing in it.
+        // So all marks are repeated, durably, before an older segment can go.
+        let Self { hub, spool, held, .. } = &mut engine;
+        hub.checkpoint(now.unix_ms, spool);
+        hub.hold_orphans(&mut Turn { now, journal: spool, out: held });
+        spool.commit()?;
+        Ok((engine, recovery))
     }
 
     /// Handles what happened. Nothing is said before [`Engine::release`].

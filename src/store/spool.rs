@@ -11,9 +11,13 @@
 //! compaction copied names only those who still wait for it. All other records must be repeated
 //! in each segment: the epoch is, by the spool; what the hub knows (who is here and was, what was
 //! offered, *and what is held*, for a held letter may be copied past the record that holds it) it
-//! appends itself when [`Spool::roll_due`] says so, before the turn's first record:
+//! appends itself when [`Spool::roll_due`] says so, before the turn's first record. Also at the
+//! start, before anything is dropped: a crash may have torn the batch that the last segment begins
+//! with, and what is saved of it may lack the marks.
 //!
 //! ```text
+//! open: hub.restore(…)…; hub.checkpoint(&mut spool); spool.commit()?
+//!
 //! if spool.roll_due() { hub.checkpoint(&mut spool) }
 //! hub.handle(…, &mut spool);                 // any number of times
 //! if spool.compact_due() { spool.compact_step(…)? }

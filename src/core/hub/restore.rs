@@ -143,11 +143,18 @@ impl Hub {
     }
 
     /// The journal has been replayed and this run's epoch begun.
-    pub fn restored(&mut self, epoch: u32, turn: &mut Turn<'_>) {
+    pub fn restored(&mut self, epoch: u32) {
         self.last_id = LetterId { epoch, seq: 0 };
         let mut restoring = self.restoring.take().unwrap_or_default();
         self.all_off(&mut restoring);
-        for (_, (name, mailbox)) in std::mem::take(&mut restoring.orphans) {
+        self.restoring = Some(restoring);
+    }
+
+    /// The first turn after [`Hub::restored`]: holds the letters of those who were removed while
+    /// no server ran.
+    pub fn hold_orphans(&mut self, turn: &mut Turn<'_>) {
+        let Some(restoring) = self.restoring.take() else { return };
+        for (name, mailbox) in restoring.orphans.into_values() {
             self.hold(name, mailbox, turn);
         }
     }
