@@ -624,6 +624,26 @@ impl World {
 }
 
 #[test]
+fn a_power_cut_gives_no_read_letter_to_a_later_holder_of_the_name() {
+    let mut world = calm();
+    let sender = world.connect(0);
+    world.settle_down(sender);
+    world.sent(sender, 2);
+    let reader = world.connect(2);
+    world.settle_down(reader);
+    world.line(reader, "whoelse");
+    world.settle_down(reader);
+    assert_eq!(world.readings(), 1, "it is settled, but that is not synced");
+    world.remove_or_add(2);
+    world.changes[2] += 1;
+    world.restart(Aftermath::LoseAll);
+    // Whoever reads what is not for him is found out.
+    let later = world.connect(2);
+    world.settle_down(later);
+    assert_eq!(world.readings(), 1);
+}
+
+#[test]
 fn a_user_removed_between_runs_leaves_the_marks_of_others_alone() {
     // In some of these the journal's last segment is full when the run ends, and the first letters
     // are copied behind it in the next run.

@@ -60,10 +60,11 @@ impl Mailbox {
         (self.letters.len() - self.acknowledged, self.bytes - self.acknowledged_bytes)
     }
 
-    /// The last letter's number.
+    /// The number of the last letter that waits or is known to be settled.
     #[must_use]
-    pub fn last_id(&self) -> Option<LetterId> {
-        self.letters.back().map(|letter| letter.id)
+    pub fn last_known(&self) -> Option<LetterId> {
+        let settled = (self.settled > LetterId::default()).then_some(self.settled);
+        self.letters.back().map(|letter| letter.id).or(settled)
     }
 
     /// The last letter that was ever offered to a reader, if one that was still waits.

@@ -154,15 +154,21 @@ impl Hub {
     /// no server ran.
     pub fn hold_orphans(&mut self, turn: &mut Turn<'_>) {
         let Some(restoring) = self.restoring.take() else { return };
-        for (name, mailbox) in restoring.orphans.into_values() {
+        // What the journal says now is durable: who has settled everything needs no mark.
+        let orphans = restoring.orphans.into_values();
+        for (name, mailbox) in orphans.filter(|(_, mailbox)| !mailbox.is_empty()) {
             self.hold(name, mailbox, turn);
         }
     }
 
-    /// Keeps the letters of a removed user for the operator.
+    /// Keeps the letters of a removed user for the operator. Marks those, too, that were settled:
+    /// a power cut may forget that they were, and then they are not for a later holder of the name.
     pub(super) fn hold(&mut self, name: UserName, mut mailbox: Mailbox, turn: &mut Turn<'_>) {
-        let Some(through) = mailbox.last_id() else { return };
+        let Some(through) = mailbox.last_known() else { return };
         turn.journal.append(&Record::Held { user: name.as_str(), through });
+        if mailbox.is_empty() {
+            return;
+        }
         let held = self.held.entry(name.key()).or_default();
         held.through = through;
         let letters = mailbox.len();
