@@ -157,6 +157,23 @@ fn a_spool_that_may_not_be_written() {
 }
 
 #[test]
+fn a_journal_that_may_not_be_read() {
+    let folder = folder();
+    let test = "a_journal_that_may_not_be_read";
+    let Some(mut server) = as_ordinary_user(&folder, test) else { return };
+    fs::create_dir(folder.path("spool")).unwrap();
+    folder.chmod("spool", 0o700);
+    folder.write("spool/lock", "");
+    folder.write("spool/journal-0000000001.log", "");
+    folder.chmod("spool/journal-0000000001.log", 0o000);
+    for name in ["users", "spool", "spool/lock"] {
+        chown(folder.path(name), Some(NOBODY), None).ok();
+    }
+    let words = ["journal-0000000001.log: Permission denied", "give it to the user who runs"];
+    fails(server.args(["server", "0", "users"]), 77, &words);
+}
+
+#[test]
 fn a_log_that_cannot_be_written() {
     let folder = folder();
     // Nobody reads the pipe: to open it would be to wait for ever.
@@ -212,6 +229,7 @@ fn options_that_mean_nothing() {
         (&["--duplicate", "share"], &["--duplicate", "refuse, replace"]),
         (&["--sync", "sometimes"], &["--sync", "always, never"]),
         (&["--max-failures", "x"], &["--max-failures"]),
+        (&["--max-failures", "-1"], &["--max-failures"]),
         (&["--mailbox-letters", "x"], &["--mailbox-letters"]),
         (&["--frobnicate"], &["--frobnicate"]),
         (&["more"], &["more"]),

@@ -63,7 +63,7 @@ pub struct Server {
         value_parser = seconds, allow_negative_numbers = true)]
     block_time: u64,
     /// Failed sign-ins in a row that block; 0 is never
-    #[arg(long, value_name = "N", default_value_t = MAX_FAILURES)]
+    #[arg(long, value_name = "N", default_value_t = MAX_FAILURES, allow_negative_numbers = true)]
     max_failures: u32,
     /// Refuse messages to oneself
     #[arg(long)]
@@ -81,10 +81,12 @@ pub struct Server {
         value_parser = networks)]
     trusted: Networks,
     /// Messages that may wait for one user
-    #[arg(long, value_name = "N", default_value_t = MAILBOX_LETTERS)]
+    #[arg(long, value_name = "N", default_value_t = MAILBOX_LETTERS,
+        allow_negative_numbers = true)]
     mailbox_letters: usize,
     /// Bytes of messages that may wait for one user
-    #[arg(long, value_name = "BYTES", default_value_t = MAILBOX_BYTES)]
+    #[arg(long, value_name = "BYTES", default_value_t = MAILBOX_BYTES,
+        allow_negative_numbers = true)]
     mailbox_bytes: u64,
 }
 
@@ -274,6 +276,7 @@ fn cannot_open_spool(e: OpenError) -> Failure {
 
 fn cannot_replay(e: &SpoolError) -> Failure {
     let code = match e {
+        SpoolError::Io(e) if e.kind() == ErrorKind::PermissionDenied => Code::Permission,
         SpoolError::Io(_) => Code::Io,
         SpoolError::NewerFormat { .. } => Code::Config,
     };
@@ -283,7 +286,11 @@ fn cannot_replay(e: &SpoolError) -> Failure {
         SpoolError::Io(e) if e.kind() == ErrorKind::StorageFull => {
             "; the disk is full: make room, then start again. Nothing is lost"
         }
-        _ => "",
+        SpoolError::Io(e) if e.kind() == ErrorKind::PermissionDenied => {
+            "; give it to the user who runs the server, or use another --spool"
+        }
+        SpoolError::Io(_) => "; mend that, then start again, or use another --spool",
+        SpoolError::NewerFormat { .. } => "",
     };
     Failure::new(code, format!("cannot open the spool: {e}{advice}"))
 }
