@@ -477,6 +477,28 @@ fn a_damaged_header_keeps_the_name_and_every_letter() {
 }
 
 #[test]
+fn a_spool_whose_name_is_lost_gets_one_and_keeps_it() {
+    let disk = stopped_spool(2);
+    disk.damage(&segment_file(1), |bytes| bytes[..60].fill(0));
+    let open = || Server::open(disk.clone(), config(1 << 20)).unwrap();
+    let names = [open().spool.name(), open().spool.name()];
+    assert_eq!(names, [0x0707_0707_0707_0707; 2], "drawn, and written into the new header");
+}
+
+#[test]
+fn a_journal_that_is_gone_is_told() {
+    let disk = stopped_spool(2);
+    let first = Server::open(SimDisk::new(), config(1 << 20)).unwrap();
+    assert_eq!(first.recovery.lines, [""; 0]);
+    disk.take(&segment_file(1));
+    let server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+    assert!(server.recovery.new);
+    assert!(server.recovery.lines[0].contains("there is no journal"), "{:?}", server.recovery);
+    let again = Server::open(disk, config(1 << 20)).unwrap();
+    assert_eq!(again.recovery.lines, [""; 0]);
+}
+
+#[test]
 fn a_crash_at_every_step_loses_nothing_confirmed() {
     let seed = seed_from_env(1);
     let mut rng = Rng::new(seed);
@@ -777,6 +799,12 @@ fn what_cannot_be_a_spool_says_why() {
         let refused = FileDisk::open(&dir.0.join(path)).unwrap_err();
         assert!(matches!(refused, OpenError::CannotCreate(_)), "{refused}");
     }
+    // Nobody else could look into it any more.
+    std::fs::set_permissions(&dir.0, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let shared = FileDisk::open(&dir.0).unwrap_err();
+    assert!(matches!(shared, OpenError::CannotCreate(_)), "{shared}");
+    assert!(shared.to_string().contains("holds other files"), "{shared}");
+    assert_eq!((mode(&dir.0), dir.0.join("lock").exists()), (0o755, false));
     let missing = FileDisk::open_read_only(&dir.0.join("none")).unwrap_err();
     assert!(missing.to_string().contains("none: No such file"), "{missing}");
 }

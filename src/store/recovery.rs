@@ -64,7 +64,7 @@ pub type Visit<'a> = dyn FnMut(&Record<'_>, Location, &mut Ledger) + 'a;
 #[derive(Default)]
 pub(super) struct Replayed {
     pub(super) ledger: Ledger,
-    pub(super) name: Option<u64>,
+    pub(super) name: u64,
     pub(super) last_epoch: u32,
     pub(super) last_batch: u64,
     /// The newest segment and its length.
@@ -174,8 +174,13 @@ pub(super) fn replace<D: Disk>(
     disk.sync_dir()
 }
 
-/// Reads the whole journal, shows it to `visit`, and repairs it.
-pub(super) fn replay<D: Disk>(disk: &mut D, visit: &mut Visit<'_>) -> Result<Replayed, SpoolError> {
+/// Reads the whole journal, shows it to `visit`, and repairs it. The spool is called `fresh_name`
+/// if nothing tells its name.
+pub(super) fn replay<D: Disk>(
+    disk: &mut D,
+    fresh_name: u64,
+    visit: &mut Visit<'_>,
+) -> Result<Replayed, SpoolError> {
     let mut found = Replayed::default();
     let mut numbers = take_stock(disk, &mut found.recovery)?;
     found.recovery.new = numbers.is_empty();
@@ -187,7 +192,7 @@ pub(super) fn replay<D: Disk>(disk: &mut D, visit: &mut Visit<'_>) -> Result<Rep
             found.recovery.lines.push(format!("{file} is missing: what stood in it is lost"));
         }
     }
-    found.name = find_name(disk, &numbers)?;
+    found.name = find_name(disk, &numbers)?.unwrap_or(fresh_name);
     for number in &numbers {
         let is_tail = numbers.last() == Some(number);
         replay_segment(disk, *number, is_tail, &mut found, visit)?;
@@ -197,16 +202,24 @@ pub(super) fn replay<D: Disk>(disk: &mut D, visit: &mut Visit<'_>) -> Result<Rep
 
 /// Clears half-made files away and returns the segments' numbers in order.
 fn take_stock<D: Disk>(disk: &mut D, recovery: &mut Recovery) -> io::Result<Vec<u32>> {
-    let mut numbers = Vec::new();
+    let (mut numbers, mut used) = (Vec::new(), false);
     for file in disk.list()? {
         match name_of(&file) {
             Name::Segment(number) => numbers.push(number),
             Name::Temporary => disk.remove(&file)?,
-            Name::Quarantine | Name::Ours => {}
+            Name::Quarantine | Name::Ours => used |= file == "secret",
             Name::Foreign => recovery.foreign.push(file),
         }
     }
     numbers.sort_unstable();
+    if used && numbers.is_empty() {
+        // The secret is made just before the first segment.
+        recovery.lines.push(
+            "there is no journal, but a server was here before: what stood in it is lost, unless \
+             that server never got ready"
+                .to_owned(),
+        );
+    }
     recovery.foreign.sort_unstable();
     if !recovery.foreign.is_empty() {
         let names = recovery.foreign.join(", ");
@@ -345,8 +358,7 @@ fn read_segment(
     let mut lines = String::new();
     if !starts_with_header(bytes) {
         let batch = first_batch(bytes).unwrap_or(found.last_batch);
-        let spool = found.name.unwrap_or_default();
-        let header = Header { spool, segment: number, format: record::FORMAT };
+        let header = Header { spool: found.name, segment: number, format: record::FORMAT };
         let mut fresh = Vec::with_capacity(bytes.len() + 64);
         record::encode_header(&mut fresh, batch, &header);
         pass.salvage = Some(fresh);
@@ -417,7 +429,7 @@ fn check_header(number: u32, header: &Header, found: &mut Replayed) -> Result<()
     if header.format > record::FORMAT {
         return Err(SpoolError::NewerFormat { file, format: header.format });
     }
-    let name = *found.name.get_or_insert(header.spool);
+    let name = found.name;
     if name != header.spool || number != header.segment {
         let Header { spool, segment, .. } = header;
         found.recovery.lines.push(format!(

@@ -137,17 +137,12 @@ impl<D: Disk> Spool<D> {
         entropy: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
         visit: &mut Visit<'_>,
     ) -> Result<(Self, Recovery), SpoolError> {
-        let found = recovery::replay(&mut disk, visit)?;
+        let mut fresh_name = [0; 8];
+        entropy(&mut fresh_name)?;
+        let fresh_name = u64::from_le_bytes(fresh_name);
+        let found = recovery::replay(&mut disk, fresh_name, visit)?;
         let mut recovery = found.recovery;
         let secret = read_secret(&mut disk, entropy, &mut recovery)?;
-        let name = match found.name {
-            Some(name) => name,
-            None => {
-                let mut bytes = [0; 8];
-                entropy(&mut bytes)?;
-                u64::from_le_bytes(bytes)
-            }
-        };
         let damaged = recovery.torn_bytes + recovery.lost_bytes > 0;
         let epoch = next_epoch(found.last_epoch, now_unix_ms, damaged)?;
         let current = match found.tail {
@@ -168,7 +163,7 @@ impl<D: Disk> Spool<D> {
         let mut spool = Self {
             disk,
             config,
-            name,
+            name: found.name,
             secret,
             epoch,
             started_unix_ms: now_unix_ms,
