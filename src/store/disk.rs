@@ -170,9 +170,29 @@ fn make_directory(dir: &Path) -> Result<(), OpenError> {
         return Err(cannot(&io::ErrorKind::NotADirectory.into()));
     }
     if found.permissions().mode() & 0o077 != 0 {
+        if is_anothers(dir).map_err(|e| open_error(dir, &e))? {
+            return Err(OpenError::CannotCreate(format!(
+                "cannot make {} a spool directory: it holds other files, which nobody else could \
+                 reach any more",
+                dir.display()
+            )));
+        }
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(|e| open_error(dir, &e))?;
     }
     Ok(())
+}
+
+/// Whether the directory was never a spool and holds what others may need.
+fn is_anothers(dir: &Path) -> io::Result<bool> {
+    if dir.join("lock").exists() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(dir)? {
+        if entry?.file_name() != "README" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Disk for FileDisk {
