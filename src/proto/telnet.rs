@@ -72,7 +72,9 @@ impl Telnet {
         self.state = match (self.state, byte) {
             (State::Data, IAC) => State::Command,
             (State::Data, _) => return true,
-            (State::Command, IAC) => {
+            // Doubled, or in front of what is no command, such as the line end behind the last
+            // letter of a text that is not UTF-8: that byte counts.
+            (State::Command, IAC | 0..SE) => {
                 self.state = State::Data;
                 return true;
             }
@@ -142,6 +144,12 @@ mod tests {
     fn a_timing_mark_is_agreed_to_each_time() {
         let (text, answer) = run([&[IAC, DO, 6, b'x', IAC, DO, 6][..]].into_iter());
         assert_eq!((&text[..], &answer[..]), (&b"x"[..], &[IAC, WILL, 6, IAC, WILL, 6][..]));
+    }
+
+    #[test]
+    fn what_is_no_command_stays() {
+        let (text, _) = run([&[b'a', IAC, b'\n', b'b', IAC, IAC, IAC, 241, b'c'][..]].into_iter());
+        assert_eq!(text, [b'a', b'\n', b'b', IAC, b'c']);
     }
 
     #[test]
