@@ -7,20 +7,17 @@
 //! Knows no clock and no source of randomness: salts and secrets are arguments. Nothing in here
 //! prints a secret.
 
+pub use crate::crypto::wipe;
+
+use crate::crypto::{HASH_BYTES, Stretch, client_key, mac, server_key, stored_key};
 use crate::limits::{PASSWORD_BYTES, ROUNDS_LEAST, ROUNDS_MOST, SALT_BYTES_LEAST, SALT_BYTES_MOST};
 use crate::proto::name::NameKey;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::block_api::compress256;
-use sha2::{Digest as _, Sha256};
 use std::fmt;
-use std::slice;
 use subtle::ConstantTimeEq as _;
 
 /// The scheme's name, which opens the text form.
 const SCHEME: &str = "SCRAM-SHA-256";
-/// Bytes of SHA-256's result.
-const HASH_BYTES: usize = 32;
 /// Bytes of a salt that we make ourselves, as many as PostgreSQL's.
 pub const NEW_SALT_BYTES: usize = 16;
 
@@ -107,8 +104,8 @@ impl Verifier {
         let verifier = Self {
             iterations,
             salt: salt.into(),
-            stored_key: stored_key(&salted),
-            server_key: hmac(&salted, &[b"Server Key"]),
+            stored_key: stored_key(&client_key(&salted)),
+            server_key: server_key(&salted),
         };
         wipe(&mut salted);
         verifier
@@ -119,7 +116,7 @@ impl Verifier {
     #[must_use]
     pub fn decoy(key: &NameKey, secret: &[u8; 32], iterations: u32) -> Self {
         // The labels end in NUL, which no name holds, so they never meet.
-        let part = |label: &[u8]| hmac(secret, &[label, key.as_str().as_bytes()]);
+        let part = |label: &[u8]| mac(secret, &[label, key.as_str().as_bytes()]);
         Self {
             iterations,
             salt: part(b"salt\0")[..NEW_SALT_BYTES].into(),
@@ -132,7 +129,7 @@ impl Verifier {
     /// it the cost of somebody who does not exist is drawn.
     #[must_use]
     pub fn lot(key: &NameKey, secret: &[u8; 32]) -> u64 {
-        let hash = hmac(secret, &[b"lot\0", key.as_str().as_bytes()]);
+        let hash = mac(secret, &[b"lot\0", key.as_str().as_bytes()]);
         hash.iter().take(8).fold(0, |lot, &byte| lot << 8 | u64::from(byte))
     }
 
@@ -215,7 +212,7 @@ impl Check {
             return None;
         }
         let mut salted = self.stretch.result();
-        let matches = stored_key(&salted).ct_eq(&self.stored_key).into();
+        let matches = stored_key(&client_key(&salted)).ct_eq(&self.stored_key).into();
         wipe(&mut salted);
         Some(matches)
     }
@@ -223,13 +220,13 @@ impl Check {
     /// Rounds still to do.
     #[must_use]
     pub fn left(&self) -> u32 {
-        self.stretch.left
+        self.stretch.left()
     }
 }
 
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Check").field("left", &self.stretch.left).finish_non_exhaustive()
+        f.debug_struct("Check").field("left", &self.stretch.left()).finish_non_exhaustive()
     }
 }
 
@@ -267,144 +264,11 @@ pub fn acceptable(password: &str) -> Result<(), PasswordFault> {
     }
 }
 
-/// Overwrites a secret that is not needed any more. Copies that the compiler made of it on the
-/// stack are beyond reach; this is for the buffers that would lie about for long.
-pub fn wipe(secret: &mut [u8]) {
-    secret.fill(0);
-    // Or the write would be left out, as nobody reads the zeros.
-    std::hint::black_box(secret);
-}
-
-/// PBKDF2-HMAC-SHA-256 with a result of one block, under way.
-///
-/// HMAC starts with a block made of the key on either side; both are compressed once, here, so
-/// that a round costs two compressions instead of four.
-struct Stretch {
-    /// The hash state behind the key's inner block.
-    inner: [u32; 8],
-    /// The hash state behind the key's outer block.
-    outer: [u32; 8],
-    /// The block that goes into each compression: 32 bytes of the round before and the padding,
-    /// which never changes.
-    block: [u8; BLOCK_BYTES],
-    /// The rounds so far, XORed.
-    sum: [u32; 8],
-    /// Rounds still to do.
-    left: u32,
-}
-
-/// Bytes of a block of SHA-256.
-const BLOCK_BYTES: usize = 64;
-/// SHA-256's initial state (FIPS 180-4, 5.3.3).
-const INITIAL: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
-/// What stands behind a hash in its block: the end mark and the length in bits of one block and
-/// one hash.
-const PADDING: [u8; BLOCK_BYTES - HASH_BYTES] = {
-    let mut padding = [0; BLOCK_BYTES - HASH_BYTES];
-    padding[0] = 0x80;
-    let bits = 8 * (BLOCK_BYTES + HASH_BYTES);
-    padding[30] = (bits >> 8) as u8;
-    padding[31] = (bits & 0xff) as u8;
-    padding
-};
-
-impl Stretch {
-    fn new(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        // The first round is the only one over a text of any length: the salt and the number of
-        // the block, which is 1.
-        let first = hmac(password, &[salt, &1_u32.to_be_bytes()]);
-        let mut key = [0; BLOCK_BYTES];
-        if password.len() > BLOCK_BYTES {
-            key[..HASH_BYTES].copy_from_slice(&Sha256::digest(password));
-        } else {
-            key[..password.len()].copy_from_slice(password);
-        }
-        let half = |pad: u8| {
-            let mut state = INITIAL;
-            let mut block = key.map(|byte| byte ^ pad);
-            compress256(&mut state, &[block]);
-            wipe(&mut block);
-            state
-        };
-        let (inner, outer) = (half(0x36), half(0x5c));
-        wipe(&mut key);
-        let mut block = [0; BLOCK_BYTES];
-        block[..HASH_BYTES].copy_from_slice(&first);
-        block[HASH_BYTES..].copy_from_slice(&PADDING);
-        let (words, _) = first.as_chunks();
-        let sum = std::array::from_fn(|i| u32::from_be_bytes(words[i]));
-        Self { inner, outer, block, sum, left: iterations.saturating_sub(1) }
-    }
-
-    /// Does at most `rounds` rounds; true when none is left.
-    fn step(&mut self, rounds: u32) -> bool {
-        let rounds = rounds.min(self.left);
-        for _ in 0..rounds {
-            let mut state = self.inner;
-            compress256(&mut state, slice::from_ref(&self.block));
-            put(&state, &mut self.block);
-            state = self.outer;
-            compress256(&mut state, slice::from_ref(&self.block));
-            put(&state, &mut self.block);
-            for (sum, word) in self.sum.iter_mut().zip(state) {
-                *sum ^= word;
-            }
-        }
-        self.left -= rounds;
-        self.left == 0
-    }
-
-    /// The stretched password, once no round is left.
-    fn result(&self) -> [u8; HASH_BYTES] {
-        let mut bytes = [0; HASH_BYTES];
-        put(&self.sum, &mut bytes);
-        bytes
-    }
-}
-
-impl Drop for Stretch {
-    fn drop(&mut self) {
-        wipe(&mut self.block);
-        for state in [&mut self.inner, &mut self.outer, &mut self.sum] {
-            state.fill(0);
-            std::hint::black_box(state);
-        }
-    }
-}
-
-/// Writes a hash state as bytes to the start of `to`.
-fn put(state: &[u32; 8], to: &mut [u8]) {
-    for (bytes, word) in to.chunks_exact_mut(4).zip(state) {
-        bytes.copy_from_slice(&word.to_be_bytes());
-    }
-}
-
-/// StoredKey, from the stretched password.
-fn stored_key(salted: &[u8; HASH_BYTES]) -> [u8; HASH_BYTES] {
-    Sha256::digest(hmac(salted, &[b"Client Key"])).into()
-}
-
-fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; HASH_BYTES] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sha2::{Digest as _, Sha256};
 
     /// The salt of RFC 7677's example.
     const SALT: &str = "W22ZaJ0SNY7soEsUEjb6gQ==";
@@ -434,10 +298,10 @@ mod tests {
         let auth =
             format!("n=user,r=rOprNGfwEbeRWgbNEkqO,r={nonces},s={SALT},i=4096,c=biws,r={nonces}");
         let proof = STANDARD.decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=").unwrap();
-        let signature = hmac(verifier.stored_key(), &[auth.as_bytes()]);
+        let signature = mac(verifier.stored_key(), &[auth.as_bytes()]);
         let client_key: Vec<u8> = proof.iter().zip(signature).map(|(a, b)| a ^ b).collect();
         assert_eq!(Sha256::digest(client_key)[..], verifier.stored_key()[..]);
-        let answer = hmac(verifier.server_key(), &[auth.as_bytes()]);
+        let answer = mac(verifier.server_key(), &[auth.as_bytes()]);
         assert_eq!(STANDARD.encode(answer), "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }
 
