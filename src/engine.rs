@@ -10,11 +10,13 @@
 //!
 //! What is said is held by batch: a commit that finishes later would release its batch later.
 
-use crate::core::event::{Action, Conn, Event, Flow, Note};
+use crate::core::event::{Action, Conn, Dialect, Event, Flow, Note};
 use crate::core::hub::{Hub, Rules, Turn};
 use crate::core::password::Verifier;
-use crate::core::record::Record;
+use crate::core::record::{LetterKind, Location, Record};
+use crate::proto::coded::{LetterLine, Tag};
 use crate::proto::command::Verb;
+use crate::proto::line::Limits;
 use crate::proto::name::UserName;
 use crate::proto::plain::Showing;
 use crate::proto::reply::Reply;
@@ -29,8 +31,10 @@ use std::io;
 /// What the world is to do, once it is durable.
 #[derive(Debug)]
 pub enum Output<'a> {
-    /// Say this.
-    Say(Conn, &'a Reply),
+    /// Say this, to whom, as the answer to a command with this tag.
+    Say(Conn, Option<Tag>, &'a Reply),
+    /// Show a letter to a program.
+    Letter(Conn, LetterLine<'a>),
     /// Show a letter.
     Show {
         /// To whom.
@@ -83,7 +87,7 @@ impl<D: Disk> Engine<D> {
             hub.restore(record, at, &mut |at| ledger.release(at));
         };
         let (spool, recovery) = Spool::open(disk, config, now.unix_ms, entropy, &mut visit)?;
-        hub.set_secret(*spool.secret());
+        hub.set_spool(spool.name(), *spool.secret());
         hub.restored(spool.epoch());
         let (held, durable, tally) = (Vec::new(), Vec::new(), Tally::default());
         let mut engine = Self { hub, spool, held, durable, tally };
@@ -126,10 +130,10 @@ impl<D: Disk> Engine<D> {
         self.hub.deadline()
     }
 
-    /// Longest line to be handed over from `conn`, in bytes.
+    /// What a line to be handed over from `conn` may be.
     #[must_use]
-    pub fn line_limit(&self, conn: Conn) -> usize {
-        self.hub.line_limit(conn)
+    pub fn limits(&self, conn: Conn) -> Limits {
+        self.hub.limits(conn)
     }
 
     /// Makes what was decided durable. After an error the process must end without saying any of
@@ -156,18 +160,18 @@ impl<D: Disk> Engine<D> {
         let mut durable = std::mem::take(&mut self.durable);
         for action in durable.drain(..) {
             match action {
-                Action::Say { conn, reply } => say(Output::Say(conn, &reply)),
-                Action::Show { conn, from, at, again, waited } => match self.spool.body(at) {
-                    Ok(body) => {
-                        let showing = Showing { again, waited };
-                        say(Output::Show { conn, from: &from, body, showing });
+                Action::Say { conn, tag, reply } => say(Output::Say(conn, tag, &reply)),
+                Action::Show { conn, dialect, from, at, again, waited } => {
+                    let showing = Showing { again, waited };
+                    match self.show(conn, dialect, &from, at, showing, &mut say) {
+                        Ok(()) => {}
+                        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                            error!("letter from {from} is damaged and cannot be shown: {e}");
+                            say(Output::Say(conn, None, &Reply::LetterDamaged(from)));
+                        }
+                        Err(e) => return Err(e),
                     }
-                    Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                        error!("letter from {from} is damaged and cannot be shown: {e}");
-                        say(Output::Say(conn, &Reply::LetterDamaged(from)));
-                    }
-                    Err(e) => return Err(e),
-                },
+                }
                 Action::Watch { conn } => say(Output::Watch(conn)),
                 Action::Look { conn } => say(Output::Look(conn)),
                 Action::Resume { conn } => say(Output::Resume(conn)),
@@ -177,6 +181,33 @@ impl<D: Disk> Engine<D> {
         }
         self.durable = durable;
         self.tally.write();
+        Ok(())
+    }
+
+    fn show(
+        &mut self,
+        conn: Conn,
+        dialect: Dialect,
+        from: &UserName,
+        at: Location,
+        showing: Showing,
+        say: &mut impl FnMut(Output<'_>),
+    ) -> io::Result<()> {
+        if dialect == Dialect::Plain {
+            let body = self.spool.body(at)?;
+            say(Output::Show { conn, from, body, showing });
+            return Ok(());
+        }
+        let letter = self.spool.letter(at)?;
+        let line = LetterLine {
+            id: letter.id,
+            unix_ms: letter.unix_ms,
+            again: showing.again,
+            broadcast: letter.kind == LetterKind::Broadcast,
+            from: from.as_str(),
+            body: letter.body,
+        };
+        say(Output::Letter(conn, line));
         Ok(())
     }
 

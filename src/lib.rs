@@ -36,7 +36,7 @@
 //!           |      +-------> core <-------+
 //!           |                  |
 //!           |                  v
-//!           +--------------> proto              limits, time: leaves, anyone may use them
+//!           +--------------> proto              limits, time, crypto, scram: leaves, for anyone
 //! ```
 //!
 //! `core` knows no socket, file, clock or log: an event and the time go in, actions come out.
@@ -51,6 +51,8 @@
 //! | `main.rs` | parse, run, one line on error, exit code |
 //! | [`limits`] | every bound, with its reason |
 //! | [`time`] | time as a value |
+//! | [`crypto`] | HMAC, a password stretched in slices, forgetting |
+//! | [`scram`] | SCRAM-SHA-256, both ends: sign in without telling the password |
 //! | [`engine`] | hub and spool in the one order that keeps the promise |
 //! | [`logging`] | the log: one write a turn, one line an event |
 //! | **[`proto`]** | **bytes to values and back** |
@@ -59,18 +61,21 @@
 //! | [`proto::text`], [`proto::name`] | what may stand in a line, and in a name |
 //! | [`proto::command`] | the grammar, and the table that help and hints are made from |
 //! | [`proto::reply`] | everything the server can say, refusals and farewells included |
-//! | [`proto::plain`] | the wording of it |
+//! | [`proto::plain`] | the wording of it for people |
+//! | [`proto::coded`] | the same for programs: tags, keys, codes |
 //! | **[`core`]** | **the rules** |
 //! | [`core::event`] | what can happen, and what can be done about it |
 //! | [`core::hub`] | the one entry, lines, deadlines, the end of a session |
 //! | `core::hub::signin` | password, lockout, the look at a first session, welcome |
 //! | `core::hub::send` | who gets a letter, and what the sender is told |
+//! | `core::hub::coded` | what only programs ask: the switch, SCRAM, pings, acknowledgements |
 //! | `core::hub::who` | who is there, who was, being away |
 //! | `core::hub::restore` | what the journal holds becomes mailboxes again |
 //! | `core::session` | what one connection may do, when it was last heard |
+//! | `core::keys` | the senders' own keys: what was sent before is not stored again |
 //! | [`core::mailbox`] | letters shown, acknowledged and settled |
 //! | [`core::accounts`] | who exists, and what a reload changes |
-//! | [`core::password`] | verifiers, and PBKDF2 in slices |
+//! | [`core::password`] | verifiers, and comparing a password with one in slices |
 //! | [`core::lockout`] | failures by name and address, without a timer |
 //! | [`core::deadlines`] | who must be looked at when |
 //! | [`core::hints`] | what somebody may have meant |
@@ -90,10 +95,12 @@
 
 pub mod cli;
 pub mod core;
+pub mod crypto;
 pub mod engine;
 pub mod limits;
 pub mod logging;
 pub mod net;
 pub mod proto;
+pub mod scram;
 pub mod store;
 pub mod time;

@@ -11,6 +11,28 @@ pub const LINE_BYTES_BEFORE_SIGNIN: usize = 512;
 pub const BYTES_BEFORE_SIGNIN: usize = 2048;
 /// Longest message text in bytes.
 pub const BODY_BYTES: usize = 2000;
+/// Longest message text by count in the coded dialect, in bytes.
+pub const COUNTED_BYTES: usize = 64 << 10;
+/// Longest tag of a command in the coded dialect, in bytes.
+pub const TAG_BYTES: usize = 16;
+/// Longest key of a message in the coded dialect, in bytes.
+pub const KEY_BYTES: usize = 64;
+/// Longest name of an installation in a key that counts, in bytes.
+pub const KEY_INSTALLATION_BYTES: usize = 32;
+/// Counters below the highest of an installation that are remembered.
+pub const KEY_WINDOW: usize = 1024;
+/// How long an installation's counters are remembered, in milliseconds.
+pub const KEY_WINDOW_MS: u64 = 30 * 24 * 3_600_000;
+/// How long the key of a one-shot is remembered, in milliseconds.
+pub const KEY_SINGLE_MS: u64 = 24 * 3_600_000;
+/// Keys of one-shots remembered for one user; one more is refused.
+pub const KEYS_SINGLE: usize = 10_000;
+/// Installations remembered for one user; one more is refused.
+pub const KEY_INSTALLATIONS: usize = 256;
+/// A coded session that has said nothing for so long is pinged, in milliseconds.
+pub const PING_MS: u64 = 120_000;
+/// It is given up if it says nothing for so long after that, in milliseconds.
+pub const PONG_MS: u64 = 20_000;
 /// Most recipients of one `send (…)`.
 pub const LIST_RECIPIENTS: usize = 100;
 /// Longest user name in bytes, which are ASCII characters.
@@ -34,6 +56,10 @@ pub const ROUNDS_DEFAULT: u32 = 600_000;
 pub const SALT_BYTES_LEAST: usize = 8;
 /// Longest salt of a password line in bytes.
 pub const SALT_BYTES_MOST: usize = 64;
+/// Longest part of a nonce that one end of a SCRAM exchange may choose, in bytes.
+pub const NONCE_BYTES_MOST: usize = 128;
+/// Longest user in a SCRAM message in bytes: a name of [`NAME_BYTES`], each character escaped.
+pub const SCRAM_USER_BYTES_MOST: usize = 3 * NAME_BYTES;
 /// PBKDF2 rounds a turn spends on a sign-in: about 0.2 ms, so nobody else waits noticeably.
 pub const ROUNDS_A_SLICE: u32 = 2048;
 /// Password checks under way at a time; the turn's slice goes round them.

@@ -2,6 +2,7 @@
 
 use super::password::Verifier;
 use super::record::Location;
+use crate::proto::coded::Tag;
 use crate::proto::command::Verb;
 use crate::proto::name::UserName;
 use crate::proto::reply::{Farewell, Reply};
@@ -10,6 +11,15 @@ use std::net::IpAddr;
 /// A connection's number. Free for reuse once `Closed` was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Conn(pub u32);
+
+/// How a connection talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// In lines for people.
+    Plain,
+    /// In lines for programs.
+    Coded,
+}
 
 /// Whether a peer's network is exempt from caps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +48,25 @@ pub enum Event<'a> {
         conn: Conn,
         /// The bytes.
         line: &'a [u8],
+        /// The text by count that followed it, in the coded dialect.
+        body: Option<&'a [u8]>,
     },
-    /// A line over [`super::hub::Hub::line_limit`] arrived and was dropped.
+    /// A line over [`super::hub::Hub::limits`] arrived and was dropped.
     LineTooLong {
+        /// From whom.
+        conn: Conn,
+    },
+    /// A text by count over the limit arrived and was dropped.
+    TextTooLong {
+        /// From whom.
+        conn: Conn,
+        /// The line before it.
+        line: &'a [u8],
+        /// The text's length.
+        bytes: u64,
+    },
+    /// A text by count was followed by something else than a line end; both were dropped.
+    Miscounted {
         /// From whom.
         conn: Conn,
     },
@@ -106,6 +132,8 @@ pub enum Action {
     Say {
         /// To whom.
         conn: Conn,
+        /// The tag of the command that it answers.
+        tag: Option<Tag>,
         /// What.
         reply: Reply,
     },
@@ -113,6 +141,8 @@ pub enum Action {
     Show {
         /// To whom.
         conn: Conn,
+        /// In which dialect.
+        dialect: Dialect,
         /// Its sender.
         from: UserName,
         /// Where its body stands.

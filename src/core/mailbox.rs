@@ -79,6 +79,12 @@ impl Mailbox {
         self.shown.checked_sub(1).map(|last| self.letters[last].id)
     }
 
+    /// The last letter that was settled.
+    #[must_use]
+    pub fn settled(&self) -> LetterId {
+        self.settled
+    }
+
     /// Whether every letter has been shown.
     #[must_use]
     pub fn all_shown(&self) -> bool {

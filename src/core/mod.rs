@@ -5,6 +5,7 @@ pub mod deadlines;
 pub mod event;
 pub mod hints;
 pub mod hub;
+mod keys;
 pub mod lockout;
 pub mod mailbox;
 pub mod password;

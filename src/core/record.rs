@@ -1,23 +1,7 @@
 //! What outlives the process: the records of the journal as values, and the one thing the rules
 //! ask of it. How a record becomes bytes is `store/record.rs`'s business.
 
-use std::fmt;
-
-/// A letter's number: the epoch of the server run that accepted it, and its place in that run.
-/// Never used twice; later letters have greater ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LetterId {
-    /// max(last epoch + 1, unix seconds at the start of the run).
-    pub epoch: u32,
-    /// Counted from 1 within the epoch.
-    pub seq: u32,
-}
-
-impl fmt::Display for LetterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.epoch, self.seq)
-    }
-}
+pub use crate::proto::id::LetterId;
 
 /// Where a record stands in the journal. The body is the end of the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +25,15 @@ pub enum LetterKind {
     Broadcast,
 }
 
+/// A sender's own key for a letter, and the hash of what was sent under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// Letters, digits, `.`, `_`, `:` and `-`.
+    pub text: &'a str,
+    /// Of recipients and body.
+    pub hash: u64,
+}
+
 /// A letter as the journal keeps it: one record, however many recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Letter<'a> {
@@ -50,6 +43,8 @@ pub struct Letter<'a> {
     pub unix_ms: u64,
     /// What it was sent with.
     pub kind: LetterKind,
+    /// Its sender's key for it, if there was one.
+    pub key: Option<Key<'a>>,
     /// Its sender's name.
     pub from: &'a str,
     /// Its recipients, as [`recipients`] reads them.
@@ -122,6 +117,17 @@ pub enum Record<'a> {
         /// The last letter held.
         through: LetterId,
     },
+    /// The user has used a key for a letter that may be settled by now.
+    Keyed {
+        /// The sender.
+        user: &'a str,
+        /// The key.
+        key: Key<'a>,
+        /// The letter.
+        id: LetterId,
+        /// When, milliseconds since 1970 UTC.
+        unix_ms: u64,
+    },
     /// The user signed in.
     SignedIn {
         /// Who.
@@ -159,7 +165,10 @@ impl Record<'_> {
             | Self::SignedOff { unix_ms, .. }
             | Self::Alive { unix_ms }
             | Self::Stopped { unix_ms } => Some(unix_ms),
-            Self::Offered { .. } | Self::Settled { .. } | Self::Held { .. } => None,
+            Self::Keyed { .. }
+            | Self::Offered { .. }
+            | Self::Settled { .. }
+            | Self::Held { .. } => None,
         }
     }
 
@@ -170,7 +179,11 @@ impl Record<'_> {
     pub fn must_be_durable(&self) -> bool {
         matches!(
             self,
-            Self::Started { .. } | Self::Letter(_) | Self::Offered { .. } | Self::Held { .. }
+            Self::Started { .. }
+                | Self::Letter(_)
+                | Self::Keyed { .. }
+                | Self::Offered { .. }
+                | Self::Held { .. }
         )
     }
 }

@@ -2,10 +2,13 @@
 
 use super::accounts::UserId;
 use super::deadlines::Armed;
-use super::event::{Conn, Trust};
+use super::event::{Conn, Dialect, Trust};
+use super::password::Verifier;
 use super::record::LetterId;
-use crate::limits::{CREDIT_BYTES, CREDIT_LETTERS};
+use crate::limits::{CREDIT_BYTES, CREDIT_LETTERS, PING_MS, PONG_MS};
+use crate::proto::coded::{Kind, Tag};
 use crate::proto::name::NameKey;
+use crate::scram::Exchange;
 use crate::time::Millis;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -19,12 +22,24 @@ pub(super) enum Stage {
     Password { name: Box<str>, key: NameKey },
     /// The password is being checked; the connection's lines wait.
     Checking,
+    /// SCRAM is under way: the client's last message is awaited.
+    Proving(Box<Proving>),
     /// The password was right, and the user's first session is looked at; lines wait.
     Probing(Box<Probe>),
     /// Signed in.
     Online(UserId),
     /// Told goodbye. The letters up to this one were shown and not settled.
     Leaving(Option<(UserId, LetterId)>),
+}
+
+/// A SCRAM exchange, and whose account it is about.
+#[derive(Debug)]
+pub(super) struct Proving {
+    pub(super) name: Box<str>,
+    pub(super) key: NameKey,
+    pub(super) exchange: Exchange,
+    /// What the proof is compared with; a decoy's for a user who does not exist.
+    pub(super) verifier: Verifier,
 }
 
 /// The look at a first session.
@@ -46,6 +61,15 @@ pub(super) struct Session {
     pub(super) address: IpAddr,
     pub(super) trust: Trust,
     pub(super) stage: Stage,
+    pub(super) dialect: Dialect,
+    pub(super) kind: Kind,
+    /// The tag of the sign-in under way.
+    pub(super) tag: Option<Tag>,
+    /// What proves the server to the client that signs in, in base64.
+    pub(super) proof: Option<Box<str>>,
+    /// When any line came last, and whether the client was asked for one since.
+    pub(super) stirred: Millis,
+    pub(super) pinged: bool,
     /// When the time to sign in began; moved on by what was spent waiting for us.
     pub(super) since: Millis,
     /// When the last command line came.
@@ -66,22 +90,30 @@ pub(super) struct Session {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Credit {
     pub(super) letters: u32,
-    pub(super) bytes: u32,
+    /// Below zero if the last letter went beyond.
+    pub(super) bytes: i64,
     /// The end of the output is watched: the credit comes back with it.
     pub(super) watched: bool,
 }
 
 impl Credit {
     pub(super) const FULL: Self =
-        Self { letters: CREDIT_LETTERS, bytes: CREDIT_BYTES, watched: false };
+        Self { letters: CREDIT_LETTERS, bytes: CREDIT_BYTES as i64, watched: false };
 
     pub(super) fn is_spent(&self) -> bool {
-        self.letters == 0 || self.bytes == 0
+        self.letters == 0 || self.bytes <= 0
+    }
+
+    /// Gives back what a coded client has acknowledged.
+    pub(super) fn restore(&mut self, letters: usize, bytes: u64) {
+        let letters = u32::try_from(letters).unwrap_or(CREDIT_LETTERS);
+        self.letters = self.letters.saturating_add(letters).min(CREDIT_LETTERS);
+        self.bytes = self.bytes.saturating_add_unsigned(bytes).min(i64::from(CREDIT_BYTES));
     }
 
     pub(super) fn spend(&mut self, bytes: u32) {
         self.letters = self.letters.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
+        self.bytes -= i64::from(bytes);
     }
 }
 
@@ -91,6 +123,12 @@ impl Session {
             address,
             trust,
             stage: Stage::Open,
+            dialect: Dialect::Plain,
+            kind: Kind::Online,
+            tag: None,
+            proof: None,
+            stirred: now,
+            pinged: false,
             since: now,
             heard: now,
             armed: Armed::default(),
@@ -101,6 +139,21 @@ impl Session {
             credit: Credit::FULL,
             announced: 0,
         }
+    }
+
+    /// When the client is asked for a sign of life, or given up.
+    pub(super) fn next_ping(&self) -> Millis {
+        self.stirred.plus(if self.pinged { PING_MS + PONG_MS } else { PING_MS })
+    }
+
+    /// The user whose presence this session is.
+    pub(super) fn present(&self) -> Option<UserId> {
+        self.user().filter(|_| self.kind != Kind::Tool)
+    }
+
+    /// The user whose letters it reads as a plain client does: without saying what it took.
+    pub(super) fn plain_reader(&self) -> Option<UserId> {
+        self.user().filter(|_| self.dialect == Dialect::Plain)
     }
 
     pub(super) fn user(&self) -> Option<UserId> {

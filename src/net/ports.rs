@@ -9,6 +9,7 @@ use crate::core::event::End;
 use crate::limits::{
     LINGER_MS, OBSERVE_MS, OUTPUT_CLOSE_BYTES, OUTPUT_PAUSE_BYTES, STALLED_MS, WITNESS_MS,
 };
+use crate::proto::coded::{self, LetterLine, Tag};
 use crate::proto::line::Framer;
 use crate::proto::plain::{self, Showing};
 use crate::proto::reply::Reply;
@@ -49,6 +50,8 @@ pub(super) struct Port {
     pub(super) stream: TcpStream,
     pub(super) framer: Framer,
     telnet: Option<Box<Telnet>>,
+    /// It has switched to the coded dialect.
+    coded: bool,
     /// Bytes read and not yet framed.
     pub(super) inbox: Vec<u8>,
     /// Bytes to be written, from `written` on.
@@ -102,6 +105,7 @@ impl Port {
             stream,
             framer: Framer::default(),
             telnet: None,
+            coded: false,
             inbox: Vec::new(),
             outbox: Vec::new(),
             written: 0,
@@ -173,8 +177,12 @@ impl Port {
 
     // ---- saying ------------------------------------------------------------------------------
 
-    pub(super) fn say(&mut self, reply: &Reply) {
+    pub(super) fn say(&mut self, tag: Option<Tag>, reply: &Reply) {
         self.said = self.said.wrapping_add(1);
+        self.coded |= *reply == Reply::Switched;
+        if self.coded {
+            return coded::render(reply, tag, &mut self.outbox);
+        }
         plain::render(reply, &mut self.outbox);
     }
 
@@ -182,6 +190,11 @@ impl Port {
         self.said = self.said.wrapping_add(1);
         self.letter_said = self.said;
         plain::letter(from, body, showing, &mut self.outbox);
+    }
+
+    pub(super) fn letter(&mut self, letter: &LetterLine<'_>) {
+        self.said = self.said.wrapping_add(1);
+        coded::letter(letter, &mut self.outbox);
     }
 
     /// Bytes not yet handed to the kernel.

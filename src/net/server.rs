@@ -343,7 +343,7 @@ impl<D: Disk> Server<D> {
             port.inbox = input;
         }
         if commands > 0 && port.listens() && port.readable {
-            let size = match self.engine.line_limit(conn) {
+            let size = match self.engine.limits(conn).line {
                 LINE_BYTES_BEFORE_SIGNIN => READ_BYTES_BEFORE,
                 _ => READ_BYTES_A_TURN,
             };
@@ -418,15 +418,20 @@ impl<D: Disk> Server<D> {
         let Self { engine, ports, dirty, unread, news, pool, .. } = self;
         engine.release(|output| {
             let conn = match output {
-                Output::Say(conn, _) | Output::Watch(conn) | Output::Look(conn) => conn,
+                Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
+                Output::Watch(conn) | Output::Look(conn) => conn,
                 Output::Show { conn, .. } | Output::Close { conn, .. } => conn,
                 Output::Resume(conn) => conn,
             };
             let Some(port) = ports.get_mut(key(conn)) else { return };
             match output {
-                Output::Say(_, reply) => {
+                Output::Say(_, tag, reply) => {
                     port.lend(pool);
-                    port.say(reply);
+                    port.say(tag, reply);
+                }
+                Output::Letter(_, letter) => {
+                    port.lend(pool);
+                    port.letter(&letter);
                 }
                 Output::Show { from, body, showing, .. } => {
                     port.lend(pool);
@@ -533,14 +538,21 @@ fn lines<D: Disk>(
     commands: &mut usize,
     now: Now,
 ) -> usize {
-    let limit = engine.line_limit(conn);
     let mut used = 0;
     while *commands > 0 {
-        let (count, frame) = port.framer.next(&input[used..], limit);
+        let limits = engine.limits(conn);
+        let (count, frame) = port.framer.next(&input[used..], limits);
         used += count;
         let flow = match frame {
             None => break,
-            Some(Frame::Line(line)) => engine.handle(Event::Line { conn, line }, now),
+            Some(Frame::Line(line)) => engine.handle(Event::Line { conn, line, body: None }, now),
+            Some(Frame::Counted(line, body)) => {
+                engine.handle(Event::Line { conn, line, body: Some(body) }, now)
+            }
+            Some(Frame::TooMany(line, bytes)) => {
+                engine.handle(Event::TextTooLong { conn, line, bytes }, now)
+            }
+            Some(Frame::Miscounted) => engine.handle(Event::Miscounted { conn }, now),
             Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn }, now),
         };
         *commands -= 1;

@@ -212,8 +212,12 @@ pub enum CommandFault<'a> {
     NoSuchTopic(&'a str),
     /// Something is missing, superfluous or malformed.
     Usage(Verb, Problem),
-    /// It asks for the coded dialect.
-    Coded,
+    /// It asks for the coded dialect, at a time or in a version that cannot be had.
+    Switch,
+    /// A command of the coded dialect is not typed like that.
+    Malformed(&'static str),
+    /// A tag of the coded dialect is malformed.
+    BadTag,
 }
 
 /// What is wrong with a command's arguments.
@@ -240,6 +244,21 @@ pub enum Problem {
     },
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::NoUser => f.write_str("a user is missing"),
+            Self::NoMessage => f.write_str("a message is missing"),
+            Self::OpenList => f.write_str("')' is missing behind the list of users"),
+            Self::LongList => write!(f, "{LIST_RECIPIENTS} users at most"),
+            Self::Extra => f.write_str("too many words"),
+            Self::Number { least, most, unit } => {
+                write!(f, "a number of {unit} is wanted, {least} to {most}")
+            }
+        }
+    }
+}
+
 fn is_blank(c: char) -> bool {
     c == ' ' || c == '\t'
 }
@@ -250,7 +269,7 @@ fn blanks(input: &str) -> IResult<&str, &str> {
 }
 
 /// `word = 1*visible blanks`
-fn word(input: &str) -> IResult<&str, &str> {
+pub(super) fn word(input: &str) -> IResult<&str, &str> {
     terminated(take_till1(is_blank), blanks).parse(input)
 }
 
@@ -277,9 +296,17 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandFault<'_>> {
     let Ok((arguments, first)) = preceded(blanks, word).parse(line) else {
         return Err(CommandFault::Blank);
     };
+    command(first, arguments)
+}
+
+/// A command from its first word and what stands behind that.
+pub(super) fn command<'a>(
+    first: &'a str,
+    arguments: &'a str,
+) -> Result<Command<'a>, CommandFault<'a>> {
     let Some(verb) = Verb::find(first) else {
         let coded = first.eq_ignore_ascii_case("coded");
-        return Err(if coded { CommandFault::Coded } else { CommandFault::Unknown(first) });
+        return Err(if coded { CommandFault::Switch } else { CommandFault::Unknown(first) });
     };
     let fault = |problem| CommandFault::Usage(verb, problem);
     match verb {
@@ -321,7 +348,14 @@ fn signin(arguments: &str) -> Result<Command<'_>, Problem> {
 
 /// `send = "send" gap ( word / list ) text`
 fn send(arguments: &str) -> Result<Command<'_>, Problem> {
-    let (text, to) = if arguments.starts_with('(') {
+    let (text, to) = recipients(arguments)?;
+    let (_, text) = message(text).map_err(|_| Problem::NoMessage)?;
+    Ok(Command::Send { to, text })
+}
+
+/// Whom a message is for, and what stands behind.
+pub(super) fn recipients(arguments: &str) -> Result<(&str, Recipients<'_>), Problem> {
+    Ok(if arguments.starts_with('(') {
         let (text, inside) = list(arguments).map_err(|_| Problem::OpenList)?;
         match names(inside).take(LIST_RECIPIENTS + 1).count() {
             0 => return Err(Problem::NoUser),
@@ -331,9 +365,7 @@ fn send(arguments: &str) -> Result<Command<'_>, Problem> {
     } else {
         let (text, user) = word(arguments).map_err(|_| Problem::NoUser)?;
         (text, Recipients::One(user))
-    };
-    let (_, text) = message(text).map_err(|_| Problem::NoMessage)?;
-    Ok(Command::Send { to, text })
+    })
 }
 
 /// `broadcast = "broadcast" gap [ [ [ "user" gap ] 1*word ] "message" gap ] text`
@@ -460,7 +492,7 @@ mod tests {
         assert_eq!(fault("  "), CommandFault::Blank);
         assert_eq!(fault("sned fred hi"), CommandFault::Unknown("sned"));
         assert_eq!(fault("help sned"), CommandFault::NoSuchTopic("sned"));
-        assert_eq!(fault("coded 1"), CommandFault::Coded);
+        assert_eq!(fault("coded 1"), CommandFault::Switch);
     }
 
     #[test]

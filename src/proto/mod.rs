@@ -1,6 +1,8 @@
 //! Bytes to values and back. Knows no state, no time, no sockets; nom lives here.
 
+pub mod coded;
 pub mod command;
+pub mod id;
 pub mod line;
 pub mod name;
 pub mod plain;

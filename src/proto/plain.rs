@@ -1,10 +1,9 @@
 //! The plain dialect's wording: replies as lines for people, each behind `>> `.
 
-use super::command::{Problem, Verb};
+use super::command::Verb;
 use super::name::UserName;
 use super::reply::{Farewell, Fates, Names, Refusal, Reply};
 use super::telnet::{HIDE_TYPING, SHOW_TYPING};
-use crate::limits::LIST_RECIPIENTS;
 use std::fmt::{self, Display};
 use std::io::Write;
 
@@ -42,12 +41,12 @@ pub fn letter(from: &str, body: &str, showing: Showing, out: &mut Vec<u8>) {
 pub fn render(reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         // The two answers of the hot path are put together without the formatting machinery.
-        Reply::Sent(to) => {
+        Reply::Sent { to, .. } => {
             out.extend_from_slice(b">> message sent to ");
             out.extend_from_slice(to.as_str().as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        Reply::Saved(to) => {
+        Reply::Saved { to, .. } => {
             out.extend_from_slice(b">> ");
             out.extend_from_slice(to.as_str().as_bytes());
             out.extend_from_slice(b" is offline, message will be saved for future delivery\r\n");
@@ -85,14 +84,14 @@ struct Words<'a>(&'a Reply);
 impl Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Reply::Welcome { user, waiting: 0 } => {
+            Reply::Welcome { user, waiting: 0, .. } => {
                 write!(f, "Welcome {user}, you have no messages waiting")
             }
-            Reply::Welcome { user, waiting: n } => {
+            Reply::Welcome { user, waiting: n, .. } => {
                 write!(f, "Welcome {user}, you have {n} message{} waiting:", plural(*n))
             }
             Reply::Fates(fates) => write!(f, "{}", Told(fates)),
-            Reply::Broadcast { users, full } => {
+            Reply::Broadcast { users, full, .. } => {
                 write!(f, "message sent to {users} user{}", plural(*users))?;
                 if !full.is_empty() {
                     write!(f, "; mailbox full: {}", And(full))?;
@@ -128,6 +127,12 @@ impl Display for Words<'_> {
             Reply::LetterDamaged(from) => {
                 write!(f, "a message from {from} was damaged on the disk and cannot be shown")
             }
+            // Nobody asks for these in this dialect.
+            Reply::Known(id) => write!(f, "message {id} was sent before"),
+            Reply::Switched => f.write_str("coded 1"),
+            Reply::Challenge(challenge) => f.write_str(challenge),
+            Reply::Pong => f.write_str("pong"),
+            Reply::Ping => f.write_str("ping"),
             _ => unreachable!("rendered by its own function"),
         }
     }
@@ -219,7 +224,7 @@ impl Display for Told<'_> {
             next(f)?;
             write!(f, "mailbox full: {}", And(&fates.full))?;
         }
-        if fates.to_self {
+        if fates.to_self.is_some() {
             next(f)?;
             f.write_str("not to yourself")?;
         }
@@ -275,7 +280,7 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
             say(out, format_args!("'{word}' is no command; 'help' lists the commands"));
         }
         Refusal::Usage(verb, problem) => {
-            say(out, format_args!("{}: {}", verb.name(), Wrong(*problem)));
+            say(out, format_args!("{}: {}", verb.name(), problem));
             for usage in verb.usage() {
                 say(out, format_args!("usage: {usage}"));
             }
@@ -304,30 +309,16 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
             say(out, format_args!("mailbox full: {user}; not sent, try again later"));
         }
         Refusal::NobodyElse => say(out, "Nobody else is online, message not sent"),
-        Refusal::CodedNotYet => {
-            say(
-                out,
-                "not yet: this version speaks the plain dialect only; go on without 'coded 1'",
-            );
+        Refusal::Switch => {
+            say(out, "'coded 1' is the only version, and it must be the first line");
         }
-    }
-}
-
-/// A problem in words.
-struct Wrong(Problem);
-
-impl Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Problem::NoUser => f.write_str("a user is missing"),
-            Problem::NoMessage => f.write_str("a message is missing"),
-            Problem::OpenList => f.write_str("')' is missing behind the list of users"),
-            Problem::LongList => write!(f, "{LIST_RECIPIENTS} users at most"),
-            Problem::Extra => f.write_str("too many words"),
-            Problem::Number { least, most, unit } => {
-                write!(f, "a number of {unit} is wanted, {least} to {most}")
-            }
-        }
+        Refusal::Malformed(usage) => say(out, format_args!("usage: {usage}")),
+        Refusal::BadTag => say(out, "that is no tag"),
+        Refusal::NotPresent => say(out, "this session is not present"),
+        Refusal::KeyReused => say(out, "that key was used for another message"),
+        Refusal::KeyTooOld => say(out, "that key is too old to be known"),
+        Refusal::KeysFull => say(out, "too many keys are remembered, try again later"),
+        Refusal::BadAck => say(out, "nothing with that number was shown"),
     }
 }
 
@@ -404,7 +395,8 @@ mod tests {
             saved: vec![name("c")],
             unknown: vec!["x!".into()],
             full: vec![name("d")],
-            to_self: true,
+            to_self: Some(name("e")),
+            id: None,
         };
         assert_eq!(
             text(&Reply::Fates(Box::new(fates))),

@@ -1,6 +1,7 @@
 //! Everything the server can say, as values. The rules produce them; a dialect only words them.
 
 use super::command::{Problem, Verb};
+use super::id::LetterId;
 use super::name::{NameFault, UserName};
 use super::text::TextFault;
 use std::net::IpAddr;
@@ -23,11 +24,35 @@ pub enum Reply {
         user: UserName,
         /// How many letters wait.
         waiting: usize,
+        /// The spool's name, by which inboxes are keyed.
+        spool: u64,
+        /// What proves the server to a client that signed in by SCRAM, in base64.
+        proof: Option<Box<str>>,
     },
     /// The letter is durable and its reader is here.
-    Sent(UserName),
+    Sent {
+        /// The reader.
+        to: UserName,
+        /// Its number.
+        id: LetterId,
+    },
     /// The letter is durable and its reader is away.
-    Saved(UserName),
+    Saved {
+        /// The reader.
+        to: UserName,
+        /// Its number.
+        id: LetterId,
+    },
+    /// A letter with this key was stored before, under this number; nothing was stored now.
+    Known(LetterId),
+    /// The coded dialect is spoken from now on.
+    Switched,
+    /// SCRAM's challenge: the server's first message in base64.
+    Challenge(Box<str>),
+    /// The answer to a client's ping.
+    Pong,
+    /// Asks a client whether it is still there.
+    Ping,
     /// What became of a letter to a list.
     Fates(Box<Fates>),
     /// What became of a broadcast.
@@ -36,6 +61,8 @@ pub enum Reply {
         users: usize,
         /// Whose mailboxes were full.
         full: Vec<UserName>,
+        /// The letter's number, if it was stored for anybody.
+        id: Option<LetterId>,
     },
     /// Who is online and who is not.
     WhoIsOn {
@@ -104,7 +131,9 @@ pub struct Fates {
     /// No room; not stored.
     pub full: Vec<UserName>,
     /// The sender himself, where that is not allowed; not stored.
-    pub to_self: bool,
+    pub to_self: Option<UserName>,
+    /// The letter's number, if it was stored for anybody.
+    pub id: Option<LetterId>,
 }
 
 /// The peer was wrong, or cannot be served now. Each is one row of PROTOCOL.md.
@@ -164,8 +193,22 @@ pub enum Refusal {
     MailboxFull(UserName),
     /// Nobody else is online to hear a broadcast.
     NobodyElse,
-    /// The coded dialect is not spoken yet.
-    CodedNotYet,
+    /// The coded dialect is to be had in version 1, and as the first line.
+    Switch,
+    /// A command of the coded dialect is typed differently.
+    Malformed(&'static str),
+    /// A tag of the coded dialect is malformed.
+    BadTag,
+    /// The command needs a session that is present, and this one is a tool.
+    NotPresent,
+    /// The key was used before for another message.
+    KeyReused,
+    /// The key's counter is too far below the highest to be known.
+    KeyTooOld,
+    /// Too many keys of this user are remembered.
+    KeysFull,
+    /// Nothing with this number was shown in this session.
+    BadAck,
 }
 
 /// Why the server ends a connection or notes its end. Always logged.
@@ -209,6 +252,23 @@ pub enum Farewell {
     Broken,
     /// The peer took nothing of its output for too long.
     Stalled,
+}
+
+impl Reply {
+    /// Whether it comes unasked, so that it carries no command's tag.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        matches!(
+            self,
+            Self::Greeting
+                | Self::NoLongerAway
+                | Self::AutoReply { .. }
+                | Self::SecondSignIn { .. }
+                | Self::LetterDamaged(_)
+                | Self::Ping
+                | Self::Farewell(_)
+        )
+    }
 }
 
 impl Farewell {

@@ -44,6 +44,15 @@ pub fn check(line: &[u8]) -> Result<&str, TextFault> {
     Ok(text)
 }
 
+/// The bytes of a text that may have several lines.
+pub fn check_lines(body: &[u8]) -> Result<&str, TextFault> {
+    let text = str::from_utf8(body).map_err(|_| TextFault::NotUtf8)?;
+    match text.chars().find(|&c| is_refused(c)) {
+        Some(c) => Err(TextFault::Character(c)),
+        None => Ok(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

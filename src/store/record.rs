@@ -17,7 +17,7 @@
 //! Numbers in the frame are lower-case hexadecimal and nothing else is accepted: an upper-case
 //! digit is one bit away from a lower-case one, and every single flipped bit must be noticed.
 
-use crate::core::record::{Letter, LetterId, LetterKind, Record};
+use crate::core::record::{Key, Letter, LetterId, LetterKind, Record};
 use crc32fast::Hasher;
 
 /// The format this code writes. A segment of a later one is refused.
@@ -95,6 +95,17 @@ pub fn encode(out: &mut Vec<u8>, batch: u64, record: &Record<'_>) -> usize {
         Record::Offered { user, through } => encode_mark(out, b'O', batch, user, *through),
         Record::Settled { user, through } => encode_mark(out, b'T', batch, user, *through),
         Record::Held { user, through } => encode_mark(out, b'H', batch, user, *through),
+        Record::Keyed { user, key, id, unix_ms } => {
+            let start = begin(out, b'K', batch);
+            out.extend_from_slice(user.as_bytes());
+            out.push(b' ');
+            push_key(out, *key);
+            out.push(b' ');
+            push_id(out, *id);
+            out.push(b' ');
+            push_decimal(out, *unix_ms);
+            finish(out, start)
+        }
         Record::SignedIn { user, unix_ms } => encode_presence(out, b'I', batch, user, *unix_ms),
         Record::SignedOff { user, unix_ms } => encode_presence(out, b'U', batch, user, *unix_ms),
         Record::Alive { unix_ms } => encode_instant(out, b'A', batch, *unix_ms),
@@ -123,9 +134,14 @@ fn encode_letter(out: &mut Vec<u8>, batch: u64, letter: &Letter<'_>) -> usize {
     out.push(b' ');
     push_decimal(out, letter.unix_ms);
     out.extend_from_slice(match letter.kind {
-        LetterKind::Direct => b" d ",
-        LetterKind::Broadcast => b" b ",
+        LetterKind::Direct => b" d",
+        LetterKind::Broadcast => b" b",
     });
+    if let Some(key) = letter.key {
+        out.push(b'=');
+        push_key(out, key);
+    }
+    out.push(b' ');
     out.extend_from_slice(letter.from.as_bytes());
     out.push(b' ');
     out.extend_from_slice(letter.to.as_bytes());
@@ -136,6 +152,15 @@ fn encode_letter(out: &mut Vec<u8>, batch: u64, letter: &Letter<'_>) -> usize {
         replace_lines(&mut out[body + at..]);
     }
     finish(out, start)
+}
+
+fn push_key(out: &mut Vec<u8>, key: Key<'_>) {
+    debug_assert!(!key.text.contains([' ', '/', '\n']));
+    out.extend_from_slice(key.text.as_bytes());
+    out.push(b'/');
+    for byte in key.hash.to_be_bytes() {
+        out.extend_from_slice(&HEX[usize::from(byte)]);
+    }
 }
 
 #[cold]
@@ -281,6 +306,12 @@ fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
                 b'O' => Record::Offered { user, through: read_id(rest)? },
                 b'T' => Record::Settled { user, through: read_id(rest)? },
                 b'H' => Record::Held { user, through: read_id(rest)? },
+                b'K' => {
+                    let (key, rest) = rest.split_once(' ')?;
+                    let (id, unix_ms) = rest.split_once(' ')?;
+                    let (key, id) = (read_key(key)?, read_id(id)?);
+                    Record::Keyed { user, key, id, unix_ms: decimal(unix_ms)? }
+                }
                 b'I' => Record::SignedIn { user, unix_ms: decimal(rest)? },
                 b'U' => Record::SignedOff { user, unix_ms: decimal(rest)? },
                 _ => return None,
@@ -296,12 +327,22 @@ fn read_letter(text: &str) -> Option<Letter<'_>> {
     let (kind, rest) = rest.split_once(' ')?;
     let (from, rest) = rest.split_once(' ')?;
     let (to, body) = rest.split_once(' ')?;
+    let (kind, key) = match kind.split_once('=') {
+        Some((kind, key)) => (kind, Some(read_key(key)?)),
+        None => (kind, None),
+    };
     let kind = match kind {
         "d" => LetterKind::Direct,
         "b" => LetterKind::Broadcast,
         _ => return None,
     };
-    Some(Letter { id: read_id(id)?, unix_ms: decimal(unix_ms)?, kind, from, to, body })
+    Some(Letter { id: read_id(id)?, unix_ms: decimal(unix_ms)?, kind, key, from, to, body })
+}
+
+fn read_key(text: &str) -> Option<Key<'_>> {
+    let (text, digits) = text.split_once('/')?;
+    let hash = if digits.len() == 16 { hex(digits.as_bytes())? } else { return None };
+    Some(Key { text, hash })
 }
 
 fn read_id(text: &str) -> Option<LetterId> {
@@ -484,6 +525,10 @@ mod tests {
     }
 
     impl Parts {
+        fn key(&self) -> Key<'_> {
+            Key { text: &self.user, hash: self.batch }
+        }
+
         fn record(&self) -> Record<'_> {
             let (user, unix_ms, through) = (self.user.as_str(), self.unix_ms, self.id);
             match self.kind {
@@ -495,10 +540,12 @@ mod tests {
                 5 => Record::SignedOff { user, unix_ms },
                 6 => Record::Alive { unix_ms },
                 7 => Record::Stopped { unix_ms },
+                10 => Record::Keyed { user, key: self.key(), id: self.id, unix_ms },
                 _ => Record::Letter(Letter {
                     id: self.id,
                     unix_ms,
                     kind: if self.kind == 8 { LetterKind::Direct } else { LetterKind::Broadcast },
+                    key: self.batch.is_multiple_of(2).then_some(self.key()),
                     from: user,
                     to: &self.to,
                     body: &self.body,
@@ -601,6 +648,7 @@ mod tests {
             id: LetterId { epoch: 1_753_000_000, seq: 7 },
             unix_ms: 1_753_000_123_456,
             kind: LetterKind::Direct,
+            key: None,
             from: "tim",
             to: "+fred,ann",
             body: "Hello there",
@@ -622,7 +670,7 @@ mod tests {
         let body = format!("x\n{forged}{}", forged.trim_end());
         let id = LetterId { epoch: 1, seq: 1 };
         let kind = LetterKind::Direct;
-        let letter = Letter { id, unix_ms: 1, kind, from: "a", to: "b", body: &body };
+        let letter = Letter { id, unix_ms: 1, kind, key: None, from: "a", to: "b", body: &body };
         let mut out = Vec::new();
         encode(&mut out, 1, &Record::Letter(letter));
         for at in 0..out.len() - forged.len() {
@@ -653,7 +701,7 @@ mod tests {
     fn damage_still_tells_its_letter() {
         let id = LetterId { epoch: 5, seq: 9 };
         let kind = LetterKind::Broadcast;
-        let letter = Letter { id, unix_ms: 1, kind, from: "a", to: "b", body: "text" };
+        let letter = Letter { id, unix_ms: 1, kind, key: None, from: "a", to: "b", body: "text" };
         let mut out = Vec::new();
         encode(&mut out, 6, &Record::Letter(letter));
         out.truncate(out.len() - 2);

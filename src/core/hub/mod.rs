@@ -1,6 +1,8 @@
 //! The hub: all rules, one entry. An [`Event`] and the time go in, [`Action`]s and journal records
 //! come out. It knows no socket, no file and no clock, and it never waits.
 
+mod coded;
+mod leave;
 mod restore;
 mod send;
 mod signin;
@@ -8,18 +10,21 @@ mod who;
 
 use super::accounts::{Accounts, UserId};
 use super::deadlines::Deadlines;
-use super::event::{Action, Conn, End, Event, Flow, Input, Note};
+use super::event::{Action, Conn, Dialect, Event, Flow, Input, Note};
 use super::hints;
+use super::keys::Keys;
 use super::lockout::Lockout;
 use super::mailbox::Mailbox;
 use super::password::Verifier;
 use super::record::{Journal, LetterId, Record};
 use super::session::{Credit, Session, Stage};
 use crate::limits::{
-    ALIVE_MS, BYTES_BEFORE_SIGNIN, ECHO_CHARS, LINE_BYTES, LINE_BYTES_BEFORE_SIGNIN,
+    ALIVE_MS, BYTES_BEFORE_SIGNIN, COUNTED_BYTES, ECHO_CHARS, LINE_BYTES, LINE_BYTES_BEFORE_SIGNIN,
     PASSWORD_BYTES, SIGNIN_MS,
 };
+use crate::proto::coded::{Kind, Tag};
 use crate::proto::command::{self, Command, CommandFault, Verb};
+use crate::proto::line::Limits;
 use crate::proto::name::{NameKey, UserName};
 use crate::proto::reply::{Farewell, Refusal, Reply};
 use crate::time::{Millis, Now};
@@ -97,6 +102,13 @@ pub struct Hub {
     checks: Checks,
     lockout: Lockout,
     deadlines: Deadlines,
+    keys: Keys,
+    /// The connection whose command is being answered, and the command's tag.
+    answering: Option<(Conn, Tag)>,
+    /// Nonces drawn in this run.
+    nonces: u64,
+    /// The spool's name.
+    spool: u64,
     last_id: LetterId,
     alive_at: Option<Millis>,
     /// The letters of names that were removed, and the last number held for each.
@@ -126,6 +138,10 @@ impl Hub {
             probing: Vec::new(),
             checks: Checks::default(),
             deadlines: Deadlines::default(),
+            keys: Keys::default(),
+            answering: None,
+            nonces: 0,
+            spool: 0,
             last_id: LetterId::default(),
             alive_at: None,
             held: HashMap::new(),
@@ -135,17 +151,22 @@ impl Hub {
         }
     }
 
-    /// What the salts of unknown users are made from: the same over all runs, known to nobody.
-    pub fn set_secret(&mut self, secret: [u8; 32]) {
+    /// The spool's name, by which inboxes are keyed, and its secret: what the salts of unknown
+    /// users and nonces are made from, known to nobody.
+    pub fn set_spool(&mut self, name: u64, secret: [u8; 32]) {
+        self.spool = name;
         self.secret = secret;
     }
 
-    /// Longest line to be handed over from `conn`, in bytes.
+    /// What a line to be handed over from `conn` may be.
     #[must_use]
-    pub fn line_limit(&self, conn: Conn) -> usize {
-        match self.session(conn).and_then(Session::user) {
-            Some(_) => LINE_BYTES,
-            None => LINE_BYTES_BEFORE_SIGNIN,
+    pub fn limits(&self, conn: Conn) -> Limits {
+        let before = Limits { line: LINE_BYTES_BEFORE_SIGNIN, counted: None };
+        let Some(session) = self.session(conn) else { return before };
+        match (session.user(), session.dialect) {
+            (None, _) => before,
+            (Some(_), Dialect::Plain) => Limits { line: LINE_BYTES, counted: None },
+            (Some(_), Dialect::Coded) => Limits { line: LINE_BYTES, counted: Some(COUNTED_BYTES) },
         }
     }
 
@@ -161,12 +182,19 @@ impl Hub {
     /// Handles what happened.
     pub fn handle(&mut self, event: Event<'_>, turn: &mut Turn<'_>) -> Flow {
         match event {
-            Event::Line { conn, line } => return self.line(conn, line, turn),
+            Event::Line { conn, line, body } => return self.line(conn, line, body, turn),
             Event::Acknowledged { conn, through, input } => {
                 self.acknowledged(conn, through, input, turn);
             }
             Event::Drained { conn } => self.drained(conn, turn),
             Event::LineTooLong { conn } => return self.line_too_long(conn, turn),
+            Event::TextTooLong { conn, line, bytes } => {
+                self.text_too_long(conn, line, bytes, turn);
+            }
+            Event::Miscounted { conn } => {
+                let usage = "a text by count is followed by a line end; both were dropped";
+                self.refuse(conn, Refusal::Malformed(usage), turn);
+            }
             Event::Opened { conn, address, trust } => {
                 let index = conn.0 as usize;
                 if self.sessions.len() <= index {
@@ -181,8 +209,7 @@ impl Hub {
             Event::Closed { conn, end } => self.closed(conn, end, turn),
             Event::Reloaded { entries } => self.reload(entries, turn),
             Event::Stopping => {
-                for index in 0..self.sessions.len() {
-                    let conn = Conn(u32::try_from(index).expect("connections are counted in u32"));
+                for conn in self.connections() {
                     self.close(conn, Farewell::ShuttingDown, turn);
                 }
             }
@@ -206,6 +233,11 @@ impl Hub {
         self.check_slice(turn);
     }
 
+    fn connections(&self) -> impl Iterator<Item = Conn> + use<> {
+        let count = u32::try_from(self.sessions.len()).expect("connections are counted in u32");
+        (0..count).map(Conn)
+    }
+
     fn session(&self, conn: Conn) -> Option<&Session> {
         self.sessions.get(conn.0 as usize)?.as_ref()
     }
@@ -225,7 +257,11 @@ impl Hub {
     fn say(&mut self, conn: Conn, reply: Reply, turn: &mut Turn<'_>) {
         let Some(session) = self.session_mut(conn) else { return };
         session.said = session.said.wrapping_add(1);
-        turn.out.push(Action::Say { conn, reply });
+        let tag = match self.answering {
+            Some((asking, tag)) if asking == conn && !reply.is_event() => Some(tag),
+            _ => None,
+        };
+        turn.out.push(Action::Say { conn, tag, reply });
     }
 
     fn refuse(&mut self, conn: Conn, refusal: Refusal, turn: &mut Turn<'_>) {
@@ -242,13 +278,22 @@ impl Hub {
     /// When the session must be looked at next.
     fn session_deadline(&self, session: &Session) -> Option<Millis> {
         match &session.stage {
-            Stage::Open | Stage::Password { .. } => Some(session.since.plus(SIGNIN_MS)),
-            Stage::Probing(probe) => probe.next_look(),
-            Stage::Online(_) if self.rules.idle_timeout_s > 0 && session.away.is_none() => {
-                Some(session.heard.plus(self.rules.idle_timeout_s.saturating_mul(1000)))
+            Stage::Open | Stage::Password { .. } | Stage::Proving(_) => {
+                Some(session.since.plus(SIGNIN_MS))
             }
-            Stage::Online(_) | Stage::Checking | Stage::Leaving(_) => None,
+            Stage::Probing(probe) => probe.next_look(),
+            Stage::Online(_) => {
+                let ping = (session.dialect == Dialect::Coded).then(|| session.next_ping());
+                [self.idle_deadline(session), ping].into_iter().flatten().min()
+            }
+            Stage::Checking | Stage::Leaving(_) => None,
         }
+    }
+
+    fn idle_deadline(&self, session: &Session) -> Option<Millis> {
+        let limit_s = self.rules.idle_timeout_s;
+        let holds = limit_s > 0 && session.away.is_none() && session.kind != Kind::Listener;
+        holds.then(|| session.heard.plus(limit_s.saturating_mul(1000)))
     }
 
     fn arm(&mut self, conn: Conn) {
@@ -264,12 +309,22 @@ impl Hub {
             return;
         }
         match &session.stage {
-            Stage::Open | Stage::Password { .. } => {
+            Stage::Open | Stage::Password { .. } | Stage::Proving(_) => {
                 self.close(conn, Farewell::SignInTooSlow { limit_s: SIGNIN_MS / 1000 }, turn);
             }
             Stage::Online(_) => {
-                let limit_s = self.rules.idle_timeout_s;
-                self.close(conn, Farewell::Idle { limit_s }, turn);
+                let idle = self.idle_deadline(session).is_some_and(|when| when <= turn.now.mono);
+                if idle {
+                    let limit_s = self.rules.idle_timeout_s;
+                    return self.close(conn, Farewell::Idle { limit_s }, turn);
+                }
+                if session.pinged {
+                    return self.close(conn, Farewell::Unresponsive, turn);
+                }
+                if let Some(session) = self.session_mut(conn) {
+                    session.pinged = true;
+                }
+                self.say(conn, Reply::Ping, turn);
             }
             Stage::Probing(_) => self.look_again(conn, turn),
             Stage::Checking | Stage::Leaving(_) => {}
@@ -278,9 +333,14 @@ impl Hub {
 
     // ---- lines -----------------------------------------------------------------------------
 
-    fn line(&mut self, conn: Conn, line: &[u8], turn: &mut Turn<'_>) -> Flow {
+    fn line(&mut self, conn: Conn, line: &[u8], body: Option<&[u8]>, turn: &mut Turn<'_>) -> Flow {
         let Some(session) = self.session_mut(conn) else { return Flow::Go };
         match session.stage {
+            Stage::Open | Stage::Proving(_) | Stage::Online(_)
+                if session.dialect == Dialect::Coded =>
+            {
+                self.call(conn, line, body, turn)
+            }
             Stage::Online(user) => {
                 // A line is a sign of life from behind what was acknowledged before it.
                 let name = self.accounts.name(user);
@@ -290,9 +350,12 @@ impl Hub {
                 Flow::Go
             }
             Stage::Open => {
-                session.bytes_before += line.len() + 2;
-                if session.bytes_before > BYTES_BEFORE_SIGNIN {
-                    self.close(conn, Farewell::TooMuchBeforeSignIn, turn);
+                let first = session.bytes_before == 0;
+                if !self.may_go_on(conn, line, turn) {
+                    return Flow::Go;
+                }
+                if first && line.trim_ascii().eq_ignore_ascii_case(b"coded 1") {
+                    self.switch(conn, turn);
                     return Flow::Go;
                 }
                 self.command_before(conn, line, turn)
@@ -301,7 +364,7 @@ impl Hub {
                 session.bytes_before += line.len() + 2;
                 self.password_line(conn, line, turn)
             }
-            Stage::Checking | Stage::Probing(_) => {
+            Stage::Checking | Stage::Probing(_) | Stage::Proving(_) => {
                 debug_assert!(false, "the connection's lines are held");
                 Flow::Hold
             }
@@ -309,8 +372,19 @@ impl Hub {
         }
     }
 
+    /// Counts a line before sign-in; false if it was one too many.
+    fn may_go_on(&mut self, conn: Conn, line: &[u8], turn: &mut Turn<'_>) -> bool {
+        let Some(session) = self.session_mut(conn) else { return false };
+        session.bytes_before += line.len() + 2;
+        let goes = session.bytes_before <= BYTES_BEFORE_SIGNIN;
+        if !goes {
+            self.close(conn, Farewell::TooMuchBeforeSignIn, turn);
+        }
+        goes
+    }
+
     fn line_too_long(&mut self, conn: Conn, turn: &mut Turn<'_>) -> Flow {
-        let limit = self.line_limit(conn);
+        let limit = self.limits(conn).line;
         let now = turn.now.mono;
         let Some(session) = self.session_mut(conn) else { return Flow::Go };
         match session.stage {
@@ -321,7 +395,7 @@ impl Hub {
                 self.refuse(conn, Refusal::PasswordTooLong(PASSWORD_BYTES), turn);
                 return Flow::Go;
             }
-            Stage::Open => session.bytes_before += limit,
+            Stage::Open | Stage::Proving(_) => session.bytes_before += limit,
             _ => session.heard = now,
         }
         if session.user().is_none() && session.bytes_before > BYTES_BEFORE_SIGNIN {
@@ -369,10 +443,15 @@ impl Hub {
             Ok(command) => command,
             Err(fault) => return self.misunderstood(conn, Some(user), fault, turn),
         };
+        self.obey(conn, user, command, turn);
+    }
+
+    /// Does what somebody who is signed in asks for.
+    fn obey(&mut self, conn: Conn, user: UserId, command: Command<'_>, turn: &mut Turn<'_>) {
         self.note_command(Some(user), Some(command.verb()), turn);
         match command {
-            Command::Send { to, text } => self.send(conn, user, to, text, turn),
-            Command::Broadcast { text, list } => self.broadcast(conn, user, text, list, turn),
+            Command::Send { to, text } => self.send(conn, user, to, text, None, turn),
+            Command::Broadcast { text, list } => self.broadcast(conn, user, text, list, None, turn),
             Command::WhoIsOn => self.who_is_on(conn, turn),
             Command::WhoElse => self.who_else(conn, user, turn),
             Command::WhoLast { window_ms } => self.who_last(conn, user, window_ms, turn),
@@ -410,7 +489,9 @@ impl Hub {
             CommandFault::Blank => return,
             CommandFault::Text(fault) => Refusal::Text(fault),
             CommandFault::Usage(verb, problem) => Refusal::Usage(verb, problem),
-            CommandFault::Coded => Refusal::CodedNotYet,
+            CommandFault::Switch => Refusal::Switch,
+            CommandFault::Malformed(usage) => Refusal::Malformed(usage),
+            CommandFault::BadTag => Refusal::BadTag,
             CommandFault::Unknown(word) | CommandFault::NoSuchTopic(word) => {
                 Refusal::Unknown { word: echoed(word), hint: hints::command(word) }
             }
@@ -422,157 +503,25 @@ impl Hub {
     // ---- what the connection tells ------------------------------------------------------------
 
     fn acknowledged(&mut self, conn: Conn, through: u32, input: Input, turn: &mut Turn<'_>) {
-        let Some(user) = self.session(conn).and_then(Session::user) else { return };
-        let name = self.accounts.name(user);
-        let mailbox = &mut self.users[user.0 as usize].mailbox;
-        if mailbox.acknowledge(through) {
-            mailbox.settle_window(name, turn.journal);
-        }
-        if input == Input::Taken {
-            mailbox.input_taken();
+        if let Some(user) = self.session(conn).and_then(Session::plain_reader) {
+            let name = self.accounts.name(user);
+            let mailbox = &mut self.users[user.0 as usize].mailbox;
+            if mailbox.acknowledge(through) {
+                mailbox.settle_window(name, turn.journal);
+            }
+            if input == Input::Taken {
+                mailbox.input_taken();
+            }
         }
         self.first_session_lives(conn, through, turn);
     }
 
     fn drained(&mut self, conn: Conn, turn: &mut Turn<'_>) {
         let Some(session) = self.session_mut(conn) else { return };
-        session.credit = Credit::FULL;
-        if let Some(user) = session.user() {
+        if let Some(user) = session.plain_reader() {
+            session.credit = Credit::FULL;
             self.show_waiting(conn, user, turn);
         }
-    }
-
-    // ---- the end of a session -----------------------------------------------------------------
-
-    fn ended(&mut self, conn: Conn, turn: &mut Turn<'_>) {
-        // Whether what was shown has been read, the end of the connection will tell.
-        self.close(conn, Farewell::PeerClosed, turn);
-    }
-
-    /// Says goodbye and asks for the connection to be closed. Does nothing twice.
-    fn close(&mut self, conn: Conn, why: Farewell, turn: &mut Turn<'_>) {
-        let Some(session) = self.session(conn) else { return };
-        if matches!(session.stage, Stage::Leaving(_)) {
-            return;
-        }
-        let (address, user) = (session.address, session.user());
-        if matches!(session.stage, Stage::Password { .. }) {
-            // Nobody is left with a terminal that hides what is typed.
-            self.say(conn, Reply::PasswordRead, turn);
-        }
-        self.withdraw(conn);
-        let mut unread = None;
-        if let Some(user) = user {
-            unread = self.user(user).mailbox.last_shown().map(|last| (user, last));
-            if why == Farewell::SignedOut {
-                self.say(conn, Reply::SignedOff(self.accounts.name(user).clone()), turn);
-            }
-        }
-        self.say(conn, Reply::Farewell(why.clone()), turn);
-        let witness = unread.is_some() && matches!(why, Farewell::SignedOut | Farewell::PeerClosed);
-        turn.out.push(Action::Close { conn, witness });
-        if let Some(Some(session)) = self.sessions.get_mut(conn.0 as usize) {
-            session.stage = Stage::Leaving(unread);
-            self.deadlines.disarm(conn, &mut session.armed);
-        }
-        match user {
-            Some(user) => self.sign_off(conn, user, address, why, turn),
-            None => note_dismissed(address, why, turn),
-        }
-    }
-
-    /// Takes a connection out of whatever it waits for.
-    fn withdraw(&mut self, conn: Conn) {
-        match self.session(conn).map(|session| &session.stage) {
-            Some(Stage::Checking) => self.checks.forget(conn),
-            Some(Stage::Probing(_)) => self.probing.retain(|&other| other != conn),
-            _ => {}
-        }
-    }
-
-    /// The user's session is over; the connection's stage says so already.
-    fn sign_off(
-        &mut self,
-        conn: Conn,
-        user: UserId,
-        address: std::net::IpAddr,
-        why: Farewell,
-        turn: &mut Turn<'_>,
-    ) {
-        let name = self.accounts.name(user).clone();
-        let unix_ms = turn.now.unix_ms;
-        turn.journal.append(&Record::SignedOff { user: name.as_str(), unix_ms });
-        let state = self.user_mut(user);
-        state.online = None;
-        state.last_off_ms = Some(unix_ms);
-        state.mailbox.end_session();
-        self.online.retain(|&other| other != user);
-        if self.online.is_empty() {
-            self.alive_at = None;
-        }
-        turn.out.push(Action::Note(Note::SignedOff { user: name, address, why }));
-        self.first_session_gone(conn, turn);
-    }
-
-    fn closed(&mut self, conn: Conn, end: End, turn: &mut Turn<'_>) {
-        let Some(session) = self.session(conn) else { return };
-        let (address, why) = match end {
-            End::Stalled => (session.address, Farewell::Stalled),
-            End::Orderly | End::Broken => (session.address, Farewell::Broken),
-        };
-        match session.stage {
-            Stage::Leaving(Some((user, through))) if end == End::Orderly => {
-                let name = self.accounts.name(user);
-                let mailbox = &mut self.users[user.0 as usize].mailbox;
-                mailbox.settle_through(through, name, turn.journal);
-            }
-            Stage::Online(user) => {
-                if let Some(session) = self.session_mut(conn) {
-                    session.stage = Stage::Leaving(None);
-                }
-                self.sign_off(conn, user, address, why, turn);
-            }
-            _ => self.withdraw(conn),
-        }
-        if let Some(mut session) = self.sessions.get_mut(conn.0 as usize).and_then(Option::take) {
-            self.deadlines.disarm(conn, &mut session.armed);
-        }
-    }
-
-    // ---- the password file was read again -----------------------------------------------------
-
-    fn reload(&mut self, entries: Vec<(UserName, Verifier)>, turn: &mut Turn<'_>) {
-        let changes = self.accounts.reload(entries);
-        let highest = changes.added.iter().map(|user| user.0 as usize + 1).max();
-        if let Some(count) = highest.filter(|&count| count > self.users.len()) {
-            self.users.resize_with(count, User::default);
-        }
-        let sign_off = [
-            (&changes.removed, Farewell::Removed),
-            (&changes.password_changed, Farewell::PasswordChanged),
-        ];
-        for (users, why) in sign_off {
-            for &user in users {
-                // Before the session whose end would let them in: the password they gave is over.
-                for conn in self.probing_as(user) {
-                    self.close(conn, why.clone(), turn);
-                }
-                if let Some(conn) = self.user(user).online {
-                    self.close(conn, why.clone(), turn);
-                }
-            }
-        }
-        for user in changes.removed {
-            let name = self.accounts.name(user).clone();
-            let mailbox = std::mem::take(&mut self.user_mut(user).mailbox);
-            self.hold(name, mailbox, turn);
-        }
-    }
-}
-
-fn note_dismissed(address: std::net::IpAddr, why: Farewell, turn: &mut Turn<'_>) {
-    if !matches!(why, Farewell::PeerClosed | Farewell::SignedOut | Farewell::ShuttingDown) {
-        turn.out.push(Action::Note(Note::Dismissed { address, why }));
     }
 }
 

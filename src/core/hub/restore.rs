@@ -53,6 +53,11 @@ impl Hub {
                     mailbox.settled_through(through).for_each(|letter| release(letter.at));
                 }
             }
+            Record::Keyed { user, key, id, unix_ms } => {
+                if let Some(user) = self.accounts.find(user) {
+                    self.keys.remember(user, key, id, unix_ms);
+                }
+            }
             Record::Held { user, through } => self.restore_held(user, through, &mut restoring),
             Record::SignedIn { user, .. } => {
                 restoring.present.extend(self.accounts.find(user));
@@ -93,6 +98,9 @@ impl Hub {
         release: &mut dyn FnMut(Location),
     ) {
         let id = letter.id;
+        if let (Some(key), Some(sender)) = (letter.key, self.accounts.find(letter.from)) {
+            self.keys.remember(sender, key, id, letter.unix_ms);
+        }
         let from = match self.accounts.find(letter.from) {
             Some(user) => Some(self.accounts.name(user).clone()),
             None => match restoring.strangers.get(letter.from) {
@@ -208,6 +216,11 @@ impl Hub {
         for (key, held) in self.held.iter().filter(|(_, held)| !held.mailbox.is_empty()) {
             journal.append(&Record::Held { user: key.as_str(), through: held.through });
         }
+        let current = |user| {
+            let current = self.accounts.is_current(user);
+            current.then(|| self.accounts.name(user).as_str().to_owned())
+        };
+        self.keys.checkpoint(current, journal);
         let lately = now_unix_ms.saturating_sub(WHOLAST_MINUTES * 60_000);
         for &id in self.accounts.order() {
             let (state, user) = (self.user(id), self.accounts.name(id).as_str());

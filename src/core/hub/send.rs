@@ -5,17 +5,28 @@
 
 use super::{Hub, SelfSend, Turn, echoed};
 use crate::core::accounts::UserId;
-use crate::core::event::{Action, Conn, Note};
+use crate::core::event::{Action, Conn, Dialect, Note};
 use crate::core::hints;
+use crate::core::keys::{self, Found};
 use crate::core::mailbox::Waiting;
 use crate::core::record::{
-    Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
+    Key, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
 };
 use crate::core::session::Session;
-use crate::limits::{BODY_BYTES, LIST_RECIPIENTS};
+use crate::limits::{BODY_BYTES, COUNTED_BYTES, LIST_RECIPIENTS};
 use crate::proto::command::{Problem, Recipients, Verb, names};
 use crate::proto::name::NameKey;
 use crate::proto::reply::{Fates, Refusal, Reply};
+
+/// A message that is to be stored.
+#[derive(Clone, Copy)]
+struct Post<'a> {
+    conn: Conn,
+    from: UserId,
+    kind: LetterKind,
+    body: &'a str,
+    key: Option<Key<'a>>,
+}
 
 impl Hub {
     /// `send <user> <message>`, `send (<user> …) <message>`
@@ -25,26 +36,59 @@ impl Hub {
         from: UserId,
         to: Recipients<'_>,
         text: &str,
+        key: Option<&str>,
         turn: &mut Turn<'_>,
     ) {
         if self.is_too_long(conn, text, turn) {
             return;
         }
+        let (Recipients::One(whom) | Recipients::List(whom)) = to;
+        let Some(key) = self.fresh_key(conn, from, key, whom, text, turn) else { return };
+        let post = Post { conn, from, kind: LetterKind::Direct, body: text, key };
         match to {
-            Recipients::One(word) => self.send_one(conn, from, word, text, turn),
-            Recipients::List(list) => self.send_list(conn, from, list, text, turn),
+            Recipients::One(word) => self.send_one(post, word, turn),
+            Recipients::List(list) => self.send_list(post, list, turn),
         }
     }
 
     fn is_too_long(&mut self, conn: Conn, text: &str, turn: &mut Turn<'_>) -> bool {
         let bytes = text.len();
-        if bytes > BODY_BYTES {
-            self.refuse(conn, Refusal::MessageTooLong { bytes, most: BODY_BYTES }, turn);
+        let most = match self.session(conn).map(|session| session.dialect) {
+            Some(Dialect::Coded) => COUNTED_BYTES,
+            _ => BODY_BYTES,
+        };
+        if bytes > most {
+            self.refuse(conn, Refusal::MessageTooLong { bytes, most }, turn);
         }
-        bytes > BODY_BYTES
+        bytes > most
     }
 
-    fn send_one(&mut self, conn: Conn, from: UserId, word: &str, text: &str, turn: &mut Turn<'_>) {
+    /// The key to store a message with, if it has one; `None` if it has one and is answered
+    /// already.
+    fn fresh_key<'k>(
+        &mut self,
+        conn: Conn,
+        from: UserId,
+        key: Option<&'k str>,
+        whom: &str,
+        text: &str,
+        turn: &mut Turn<'_>,
+    ) -> Option<Option<Key<'k>>> {
+        let Some(key) = key else { return Some(None) };
+        let hash = keys::hash(whom, text);
+        let answer = match self.keys.look(from, key, hash, turn.now.unix_ms) {
+            Found::New => return Some(Some(Key { text: key, hash })),
+            Found::Known(id) => Reply::Known(id),
+            Found::Reused => Reply::Refused(Refusal::KeyReused),
+            Found::TooOld => Reply::Refused(Refusal::KeyTooOld),
+            Found::Full => Reply::Refused(Refusal::KeysFull),
+        };
+        self.say(conn, answer, turn);
+        None
+    }
+
+    fn send_one(&mut self, post: Post<'_>, word: &str, turn: &mut Turn<'_>) {
+        let Post { conn, from, body, .. } = post;
         let Some(to) = self.accounts.find(word) else {
             let refusal = match NameKey::of(word) {
                 Err(fault) => Refusal::BadName(echoed(word), fault),
@@ -59,19 +103,22 @@ impl Hub {
             return self.refuse(conn, Refusal::ToSelf, turn);
         }
         let name = self.accounts.name(to).clone();
-        if !self.has_room(to, text) {
+        if !self.has_room(to, body) {
             self.note_full(from, turn);
             return self.refuse(conn, Refusal::MailboxFull(name), turn);
         }
         let online = self.user(to).online.is_some();
-        self.accept(from, &[to], LetterKind::Direct, text, turn, |hub, turn| {
-            let reply = if online { Reply::Sent(name) } else { Reply::Saved(name) };
+        let id = self.next_id();
+        self.accept(post, id, &[to], turn, |hub, turn| {
+            let to = name;
+            let reply = if online { Reply::Sent { to, id } } else { Reply::Saved { to, id } };
             hub.say(conn, reply, turn);
         });
         self.answer_for_away(conn, to, turn);
     }
 
-    fn send_list(&mut self, conn: Conn, from: UserId, list: &str, text: &str, turn: &mut Turn<'_>) {
+    fn send_list(&mut self, post: Post<'_>, list: &str, turn: &mut Turn<'_>) {
+        let Post { conn, from, body, .. } = post;
         let (mut to, mut seen, mut fates) = (vec![], vec![], Fates::default());
         for word in names(list) {
             let Some(user) = self.accounts.find(word) else {
@@ -87,8 +134,8 @@ impl Hub {
             seen.push(user);
             let name = self.accounts.name(user).clone();
             if user == from && self.rules.self_send == SelfSend::Refused {
-                fates.to_self = true;
-            } else if !self.has_room(user, text) {
+                fates.to_self = Some(name);
+            } else if !self.has_room(user, body) {
                 fates.full.push(name);
             } else {
                 to.push(user);
@@ -102,7 +149,12 @@ impl Hub {
         if !fates.full.is_empty() {
             self.note_full(from, turn);
         }
-        self.accept(from, &to, LetterKind::Direct, text, turn, |hub, turn| {
+        if to.is_empty() {
+            return self.say(conn, Reply::Fates(Box::new(fates)), turn);
+        }
+        let id = self.next_id();
+        fates.id = Some(id);
+        self.accept(post, id, &to, turn, |hub, turn| {
             hub.say(conn, Reply::Fates(Box::new(fates)), turn);
         });
         for user in to {
@@ -117,6 +169,7 @@ impl Hub {
         from: UserId,
         text: &str,
         list: Option<(&str, &str)>,
+        key: Option<&str>,
         turn: &mut Turn<'_>,
     ) {
         if let Some((list, text)) = list
@@ -126,14 +179,12 @@ impl Hub {
                 let refusal = Refusal::Usage(Verb::Broadcast, Problem::LongList);
                 return self.refuse(conn, refusal, turn);
             }
-            if !self.is_too_long(conn, text, turn) {
-                self.send_list(conn, from, list, text, turn);
-            }
-            return;
+            return self.send(conn, from, Recipients::List(list), text, key, turn);
         }
         if self.is_too_long(conn, text, turn) {
             return;
         }
+        let Some(key) = self.fresh_key(conn, from, key, "", text, turn) else { return };
         let (mut to, mut full) = (Vec::with_capacity(self.online.len()), vec![]);
         for &user in self.online.iter().filter(|&&user| user != from) {
             if self.has_room(user, text) {
@@ -149,8 +200,13 @@ impl Hub {
             self.note_full(from, turn);
         }
         let users = to.len();
-        self.accept(from, &to, LetterKind::Broadcast, text, turn, |hub, turn| {
-            hub.say(conn, Reply::Broadcast { users, full }, turn);
+        if to.is_empty() {
+            return self.say(conn, Reply::Broadcast { users, full, id: None }, turn);
+        }
+        let id = self.next_id();
+        let post = Post { conn, from, kind: LetterKind::Broadcast, body: text, key };
+        self.accept(post, id, &to, turn, |hub, turn| {
+            hub.say(conn, Reply::Broadcast { users, full, id: Some(id) }, turn);
         });
     }
 
@@ -176,20 +232,16 @@ impl Hub {
     }
 
     /// Stores one letter for all of `to`, lets the sender be answered, then shows it to those who
-    /// are here. With nobody in `to` there is only the answer.
+    /// are here.
     fn accept(
         &mut self,
-        from: UserId,
+        post: Post<'_>,
+        id: LetterId,
         to: &[UserId],
-        kind: LetterKind,
-        body: &str,
         turn: &mut Turn<'_>,
         answer: impl FnOnce(&mut Self, &mut Turn<'_>),
     ) {
-        if to.is_empty() {
-            return answer(self, turn);
-        }
-        let id = self.next_id();
+        let Post { from, kind, body, key, .. } = post;
         let mut list = std::mem::take(&mut self.recipients);
         list.clear();
         for &user in to {
@@ -201,8 +253,11 @@ impl Hub {
         }
         let sender = self.accounts.name(from).clone();
         let unix_ms = turn.now.unix_ms;
-        let letter = Letter { id, unix_ms, kind, from: sender.as_str(), to: &list, body };
+        let letter = Letter { id, unix_ms, kind, key, from: sender.as_str(), to: &list, body };
         let at = turn.journal.append(&Record::Letter(letter));
+        if let Some(key) = key {
+            self.keys.remember(from, key, id, unix_ms);
+        }
         self.recipients = list;
         answer(self, turn);
         for &user in to {
@@ -241,7 +296,8 @@ impl Hub {
         let waited = session.announced > 0;
         session.announced = session.announced.saturating_sub(1);
         let (from, at): (_, Location) = (letter.from.clone(), letter.at);
-        turn.out.push(Action::Show { conn, from, at, again, waited });
+        let dialect = session.dialect;
+        turn.out.push(Action::Show { conn, dialect, from, at, again, waited });
         Some((letter.id, again))
     }
 
@@ -264,7 +320,9 @@ impl Hub {
 
     fn watch_if_spent(&mut self, conn: Conn, turn: &mut Turn<'_>) {
         let Some(session) = self.session_mut(conn) else { return };
-        if session.credit.is_spent() && !session.credit.watched {
+        // A coded client gives the credit back itself.
+        let watches = session.dialect == Dialect::Plain;
+        if watches && session.credit.is_spent() && !session.credit.watched {
             session.credit.watched = true;
             turn.out.push(Action::Watch { conn });
         }

@@ -10,6 +10,7 @@ use crate::limits::{
     ALIVE_MS, CHECKS_UNDER_WAY, CHECKS_WAITING, PASSWORD_BYTES, PROBE_AT_MS, ROUNDS_A_SLICE,
     TRIES_A_CONNECTION,
 };
+use crate::proto::coded::Kind;
 use crate::proto::name::NameKey;
 use crate::proto::reply::{Farewell, Refusal, Reply};
 use crate::time::Millis;
@@ -122,7 +123,13 @@ impl Hub {
         self.attempt(conn, name, key, line, turn)
     }
 
-    fn is_blocked(&mut self, conn: Conn, name: &str, key: NameKey, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn is_blocked(
+        &mut self,
+        conn: Conn,
+        name: &str,
+        key: NameKey,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         let Some(address) = self.session(conn).map(|session| session.address) else { return false };
         let Some(left_s) = self.lockout.blocked(key, address, turn.now.mono) else { return false };
         self.note_failure(key, address, "blocked", turn);
@@ -135,7 +142,7 @@ impl Hub {
         turn.out.push(Action::Note(Note::SignInFailed { user, address, why }));
     }
 
-    fn attempt(
+    pub(super) fn attempt(
         &mut self,
         conn: Conn,
         name: Box<str>,
@@ -169,25 +176,24 @@ impl Hub {
     pub(super) fn check_slice(&mut self, turn: &mut Turn<'_>) {
         while let Some(attempt) = self.checks.next() {
             // Attempts before it in the queue may have led to a block meanwhile.
-            if self.is_blocked(attempt.conn, &attempt.name, attempt.key, turn) {
+            self.answer_signin(attempt.conn);
+            let blocked = self.is_blocked(attempt.conn, &attempt.name, attempt.key, turn);
+            self.answering = None;
+            if blocked {
                 self.reopen(attempt.conn, attempt.submitted, turn);
                 continue;
             }
-            let verifier = match self.accounts.find(attempt.key.as_str()) {
-                Some(user) => self.accounts.verifier(user).clone(),
-                None => {
-                    let lot = Verifier::lot(&attempt.key, &self.secret);
-                    let rounds = self.accounts.rounds_of_stranger(lot);
-                    Verifier::decoy(&attempt.key, &self.secret, rounds)
-                }
-            };
+            let verifier = self.verifier_or_decoy(attempt.key);
             let check = Check::new(&attempt.password.0, &verifier);
             self.checks.active.push_back((attempt, verifier, check));
         }
         let Some((attempt, verifier, mut check)) = self.checks.active.pop_front() else { return };
         match check.step(ROUNDS_A_SLICE) {
             None => self.checks.active.push_back((attempt, verifier, check)),
-            Some(matches) => self.checked(&attempt, &verifier, matches, turn),
+            Some(matches) => {
+                self.checked(&attempt, &verifier, matches, turn);
+                self.answering = None;
+            }
         }
     }
 
@@ -201,6 +207,7 @@ impl Hub {
     }
 
     fn checked(&mut self, attempt: &Attempt, used: &Verifier, matches: bool, turn: &mut Turn<'_>) {
+        self.answer_signin(attempt.conn);
         let (conn, key, address) = (attempt.conn, attempt.key, attempt.address);
         // The password file may have been read again while the check went on.
         let user = self.accounts.find(key.as_str());
@@ -209,20 +216,34 @@ impl Hub {
             self.lockout.succeeded(key, address);
             return self.admit_unless_online(conn, user, turn);
         }
+        self.reopen(conn, attempt.submitted, turn);
+        self.failed(conn, attempt.name.clone(), key, turn);
+    }
+
+    /// The proof was wrong, or there is no such user.
+    pub(super) fn failed(&mut self, conn: Conn, name: Box<str>, key: NameKey, turn: &mut Turn<'_>) {
+        let address = self.address(conn);
         let block_s = self.lockout.failed(key, address, turn.now.mono);
         self.note_failure(key, address, "wrong password or unknown user", turn);
-        self.reopen(conn, attempt.submitted, turn);
         let Some(session) = self.session_mut(conn) else { return };
         session.tries += 1;
         if block_s.is_some() || session.tries >= TRIES_A_CONNECTION {
             self.close(conn, Farewell::TooManyFailures { block_s }, turn);
         } else {
-            self.refuse(conn, Refusal::NotAuthorized(attempt.name.clone()), turn);
+            self.refuse(conn, Refusal::NotAuthorized(name), turn);
         }
     }
 
+    /// What is said next to the connection answers its sign-in.
+    fn answer_signin(&mut self, conn: Conn) {
+        self.answering = self.session(conn).and_then(|s| s.tag).map(|tag| (conn, tag));
+    }
+
     /// The password was right.
-    fn admit_unless_online(&mut self, conn: Conn, user: UserId, turn: &mut Turn<'_>) {
+    pub(super) fn admit_unless_online(&mut self, conn: Conn, user: UserId, turn: &mut Turn<'_>) {
+        if self.session(conn).is_some_and(|session| session.kind == Kind::Tool) {
+            return self.admit_tool(conn, user, turn);
+        }
         let Some(first) = self.user(user).online else {
             return self.admit(conn, user, turn);
         };
@@ -259,7 +280,9 @@ impl Hub {
                 turn.out.push(Action::Look { conn: first });
                 if PROBE_AT_MS[looks - 1] == 1000 {
                     let name = self.accounts.name(user).clone();
+                    self.answer_signin(conn);
                     self.say(conn, Reply::Probing(name), turn);
+                    self.answering = None;
                 }
             }
         }
@@ -283,7 +306,9 @@ impl Hub {
             let Some(user) = self.session(first).and_then(|session| session.user()) else { return };
             let name = self.accounts.name(user).clone();
             self.note_failure(name.key(), self.address(conn), "already signed in", turn);
+            self.answer_signin(conn);
             self.refuse(conn, Refusal::AlreadyOnline(name), turn);
+            self.answering = None;
             self.reopen(conn, since, turn);
         }
     }
@@ -301,9 +326,26 @@ impl Hub {
         while let Some(at) = self.probing.iter().position(|&conn| waits(self, conn).is_some()) {
             let conn = self.probing.remove(at);
             if let Some(user) = waits(self, conn) {
+                self.answer_signin(conn);
                 self.admit_unless_online(conn, user, turn);
             }
+            self.answering = None;
         }
+    }
+
+    /// The session of a tool begins: it is not present and gets no letters.
+    fn admit_tool(&mut self, conn: Conn, user: UserId, turn: &mut Turn<'_>) {
+        let name = self.accounts.name(user).clone();
+        let now = turn.now.mono;
+        let spool = self.spool;
+        let Some(session) = self.session_mut(conn) else { return };
+        session.stage = Stage::Online(user);
+        session.heard = now;
+        let (address, proof) = (session.address, session.proof.take());
+        turn.out.push(Action::Note(Note::SignedIn { user: name.clone(), address }));
+        self.say(conn, Reply::Welcome { user: name, waiting: 0, spool, proof }, turn);
+        turn.out.push(Action::Resume { conn });
+        self.arm(conn);
     }
 
     /// Who gave the user's password and waits for the look at his first session.
@@ -325,13 +367,14 @@ impl Hub {
         session.heard = now.mono;
         session.credit = Credit::FULL;
         session.announced = waiting;
-        let address = session.address;
+        let (address, proof) = (session.address, session.proof.take());
+        let spool = self.spool;
         self.user_mut(user).online = Some(conn);
         self.online.push(user);
         self.alive_at.get_or_insert_with(|| now.mono.plus(ALIVE_MS));
         turn.journal.append(&Record::SignedIn { user: name.as_str(), unix_ms: now.unix_ms });
         turn.out.push(Action::Note(Note::SignedIn { user: name.clone(), address }));
-        self.say(conn, Reply::Welcome { user: name, waiting }, turn);
+        self.say(conn, Reply::Welcome { user: name, waiting, spool, proof }, turn);
         self.show_waiting(conn, user, turn);
         turn.out.push(Action::Resume { conn });
         self.arm(conn);

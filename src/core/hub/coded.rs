@@ -1,0 +1,285 @@
+//! What only programs ask: the switch, tags, sign-in by SCRAM, pings and acknowledgements.
+
+use super::{Hub, Turn, needs_user};
+use crate::core::accounts::UserId;
+use crate::core::event::{Conn, Dialect, Flow};
+use crate::core::password::Verifier;
+use crate::core::record::LetterId;
+use crate::core::session::{Proving, Session, Stage};
+use crate::limits::COUNTED_BYTES;
+use crate::proto::coded::{self, Kind, Proof, Request};
+use crate::proto::command::{Command, CommandFault, Verb};
+use crate::proto::name::NameKey;
+use crate::proto::reply::{Farewell, Refusal, Reply};
+use crate::{crypto, scram};
+
+impl Hub {
+    /// `coded 1`
+    pub(super) fn switch(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        if let Some(session) = self.session_mut(conn) {
+            session.dialect = Dialect::Coded;
+        }
+        self.say(conn, Reply::Switched, turn);
+    }
+
+    /// A line of a program.
+    pub(super) fn call(
+        &mut self,
+        conn: Conn,
+        line: &[u8],
+        body: Option<&[u8]>,
+        turn: &mut Turn<'_>,
+    ) -> Flow {
+        let call = coded::parse(line, body);
+        let Some(session) = self.session_mut(conn) else { return Flow::Go };
+        session.stirred = turn.now.mono;
+        session.pinged = false;
+        session.tag = call.tag;
+        let user = session.user();
+        if user.is_none() && !self.may_go_on(conn, line, turn) {
+            return Flow::Go;
+        }
+        self.answering = call.tag.map(|tag| (conn, tag));
+        let flow = match (call.request, user) {
+            (Err(fault), _) => {
+                self.misread(conn, user, fault, turn);
+                Flow::Go
+            }
+            (Ok(request), Some(user)) => {
+                self.request_online(conn, user, request, turn);
+                Flow::Go
+            }
+            (Ok(request), None) => self.request_before(conn, request, turn),
+        };
+        self.answering = None;
+        flow
+    }
+
+    /// A text by count over the limit: the command that announced it gets its answer.
+    pub(super) fn text_too_long(
+        &mut self,
+        conn: Conn,
+        line: &[u8],
+        bytes: u64,
+        turn: &mut Turn<'_>,
+    ) {
+        self.command_heard(conn, false, turn);
+        self.answering = coded::legible(line).map(|tag| (conn, tag));
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.refuse(conn, Refusal::MessageTooLong { bytes, most: COUNTED_BYTES }, turn);
+        self.answering = None;
+    }
+
+    fn misread(
+        &mut self,
+        conn: Conn,
+        user: Option<UserId>,
+        fault: CommandFault<'_>,
+        turn: &mut Turn<'_>,
+    ) {
+        match fault {
+            CommandFault::Usage(verb, _) if user.is_none() && needs_user(verb) => {
+                self.refuse(conn, Refusal::MustSignIn, turn);
+            }
+            CommandFault::Blank => {}
+            fault => {
+                self.command_heard(conn, false, turn);
+                self.misunderstood(conn, user, fault, turn);
+            }
+        }
+    }
+
+    fn request_before(&mut self, conn: Conn, request: Request<'_>, turn: &mut Turn<'_>) -> Flow {
+        match request {
+            Request::SignIn { user, kind, proof } => {
+                self.note_command(None, Some(Verb::SignIn), turn);
+                return self.coded_signin(conn, user, kind, proof, turn);
+            }
+            Request::Auth(proof) => return self.auth(conn, proof, turn),
+            Request::Ping => self.say(conn, Reply::Pong, turn),
+            Request::Pong => {}
+            Request::Command(Command::Help(verb)) => self.say(conn, Reply::Help(verb), turn),
+            Request::Command(Command::SignOut) => self.close(conn, Farewell::SignedOut, turn),
+            Request::Command(_)
+            | Request::Send { .. }
+            | Request::Broadcast { .. }
+            | Request::Ack(_) => self.refuse(conn, Refusal::MustSignIn, turn),
+        }
+        Flow::Go
+    }
+
+    fn request_online(
+        &mut self,
+        conn: Conn,
+        user: UserId,
+        request: Request<'_>,
+        turn: &mut Turn<'_>,
+    ) {
+        match request {
+            // These are no commands: they neither count against idleness nor end an away.
+            Request::Ping => return self.say(conn, Reply::Pong, turn),
+            Request::Pong => return,
+            Request::Ack(id) => return self.ack(conn, user, id, turn),
+            _ => {}
+        }
+        let stays = matches!(request,
+            Request::Command(Command::Away(text)) if !super::who::is_too_long(text));
+        self.command_heard(conn, stays, turn);
+        match request {
+            Request::Send { key, to, text } => {
+                self.note_command(Some(user), Some(Verb::Send), turn);
+                self.send(conn, user, to, text, key, turn);
+            }
+            Request::Broadcast { key, text } => {
+                self.note_command(Some(user), Some(Verb::Broadcast), turn);
+                self.broadcast(conn, user, text, None, key, turn);
+            }
+            Request::Command(Command::Away(_)) if self.is_tool(conn) => {
+                self.refuse(conn, Refusal::NotPresent, turn);
+            }
+            Request::Command(command) => self.obey(conn, user, command, turn),
+            Request::SignIn { .. } | Request::Auth(_) => {
+                let user = self.accounts.name(user).clone();
+                self.refuse(conn, Refusal::SignedInAlready(user), turn);
+            }
+            Request::Ping | Request::Pong | Request::Ack(_) => {}
+        }
+    }
+
+    /// A command ends an `away`, if it `stays` not for setting it anew.
+    fn command_heard(&mut self, conn: Conn, stays: bool, turn: &mut Turn<'_>) {
+        let away = self.heard(conn, turn.now.mono);
+        if away && !stays {
+            self.say(conn, Reply::NoLongerAway, turn);
+        }
+    }
+
+    fn is_tool(&self, conn: Conn) -> bool {
+        self.session(conn).is_some_and(|session| session.kind == Kind::Tool)
+    }
+
+    /// Every letter up to this one is in the client's own inbox.
+    fn ack(&mut self, conn: Conn, user: UserId, id: LetterId, turn: &mut Turn<'_>) {
+        let name = self.accounts.name(user);
+        let mailbox = &mut self.users[user.0 as usize].mailbox;
+        let reads = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
+        let reads = reads.is_some_and(|session| session.present().is_some());
+        if !reads || mailbox.last_shown().is_none_or(|last| last < id) {
+            if !reads || id > mailbox.settled() {
+                self.refuse(conn, Refusal::BadAck, turn);
+            }
+            return;
+        }
+        let (letters, bytes) = mailbox.load();
+        mailbox.settle_through(id, name, turn.journal);
+        let (letters_left, bytes_left) = mailbox.load();
+        if let Some(session) = self.session_mut(conn) {
+            session.credit.restore(letters - letters_left, bytes - bytes_left);
+        }
+        self.show_waiting(conn, user, turn);
+    }
+
+    fn coded_signin(
+        &mut self,
+        conn: Conn,
+        name: &str,
+        kind: Kind,
+        proof: Proof<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Flow {
+        let key = match NameKey::of(name) {
+            Ok(key) => key,
+            Err(fault) => {
+                self.refuse(conn, Refusal::BadName(super::echoed(name), fault), turn);
+                return Flow::Go;
+            }
+        };
+        if let Some(session) = self.session_mut(conn) {
+            session.kind = kind;
+            session.stage = Stage::Open;
+            session.proof = None;
+        }
+        match proof {
+            Proof::Plain(password) => {
+                self.attempt(conn, name.into(), key, password.as_bytes(), turn)
+            }
+            Proof::Scram(_) if self.is_blocked(conn, name, key, turn) => Flow::Go,
+            Proof::Scram(first) => {
+                self.challenge(conn, name, key, first, turn);
+                Flow::Go
+            }
+        }
+    }
+
+    fn challenge(
+        &mut self,
+        conn: Conn,
+        name: &str,
+        key: NameKey,
+        first: &str,
+        turn: &mut Turn<'_>,
+    ) {
+        let first = crypto::decode_text(first);
+        let first = first.and_then(|first| scram::client_first(&first).ok());
+        let first = first.filter(|first| NameKey::of(&first.user) == Ok(key));
+        let Some(first) = first else {
+            let usage = "scram takes base64 of: n,,n=<the same user>,r=<nonce>";
+            return self.refuse(conn, Refusal::Malformed(usage), turn);
+        };
+        let verifier = self.verifier_or_decoy(key);
+        self.nonces += 1;
+        let nonce = crypto::nonce(&self.secret, self.last_id.epoch, self.nonces);
+        let (salt, iterations) = (verifier.salt(), verifier.iterations());
+        let (exchange, challenge) = scram::Exchange::begin(&first, salt, iterations, &nonce);
+        if let Some(session) = self.session_mut(conn) {
+            let proving = Proving { name: name.into(), key, exchange, verifier };
+            session.stage = Stage::Proving(Box::new(proving));
+        }
+        self.say(conn, Reply::Challenge(crypto::encode_text(&challenge).into()), turn);
+    }
+
+    /// What a claim to be this user is compared with: for a user who does not exist, something
+    /// that costs as much and matches nothing.
+    pub(super) fn verifier_or_decoy(&self, key: NameKey) -> Verifier {
+        match self.accounts.find(key.as_str()) {
+            Some(user) => self.accounts.verifier(user).clone(),
+            None => {
+                let lot = Verifier::lot(&key, &self.secret);
+                let rounds = self.accounts.rounds_of_stranger(lot);
+                Verifier::decoy(&key, &self.secret, rounds)
+            }
+        }
+    }
+
+    /// `auth <client-final-message>`
+    fn auth(&mut self, conn: Conn, last: &str, turn: &mut Turn<'_>) -> Flow {
+        let Some(session) = self.session_mut(conn) else { return Flow::Go };
+        let Stage::Proving(proving) = std::mem::replace(&mut session.stage, Stage::Open) else {
+            self.refuse(conn, Refusal::Malformed("auth comes behind signin"), turn);
+            return Flow::Go;
+        };
+        let address = session.address;
+        let Proving { name, key, exchange, verifier } = *proving;
+        if self.is_blocked(conn, &name, key, turn) {
+            return Flow::Go;
+        }
+        let proof = crypto::decode_text(last)
+            .and_then(|last| exchange.finish(&last, verifier.stored_key(), verifier.server_key()));
+        // The password file may have been read again since the challenge.
+        let user = self.accounts.find(key.as_str());
+        let user = user.filter(|&user| *self.accounts.verifier(user) == verifier);
+        match (proof, user) {
+            (Some(proof), Some(user)) => {
+                if let Some(session) = self.session_mut(conn) {
+                    session.proof = Some(crypto::encode_text(&proof).into());
+                }
+                self.lockout.succeeded(key, address);
+                self.admit_unless_online(conn, user, turn);
+            }
+            _ => self.failed(conn, name, key, turn),
+        }
+        // The lines behind it wait while the user's first session is looked at.
+        let probing = |session: &Session| matches!(session.stage, Stage::Probing(_));
+        if self.session(conn).is_some_and(probing) { Flow::Hold } else { Flow::Go }
+    }
+}

@@ -1,0 +1,608 @@
+//! The coded dialect, for programs: what they ask, and how replies are worded for them. Each line
+//! of the server begins with a code of three digits, and a reply repeats the tag of its command.
+//! The grammar of a command is the plain one, with tags, keys and texts by count added.
+
+use super::command::{self, Command, CommandFault, Problem, Recipients, Verb};
+use super::id::LetterId;
+use super::name::UserName;
+use super::reply::{Farewell, Fates, Names, Refusal, Reply};
+use super::text::{self, TextFault};
+use crate::limits::{KEY_BYTES, TAG_BYTES};
+use std::fmt::{self, Display, Write as _};
+use std::io::Write as _;
+
+/// A word that a command carries and its replies repeat.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    bytes: [u8; TAG_BYTES],
+    len: u8,
+}
+
+impl Tag {
+    /// `tag = 1*16( ALPHA / DIGIT / "." / "_" / "-" )`
+    #[must_use]
+    pub fn new(word: &str) -> Option<Self> {
+        let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if word.is_empty() || word.len() > TAG_BYTES || !plain {
+            return None;
+        }
+        let mut bytes = [0; TAG_BYTES];
+        bytes[..word.len()].copy_from_slice(word.as_bytes());
+        Some(Self { bytes, len: u8::try_from(word.len()).ok()? })
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}", String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+/// What a coded session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A person: present, gets messages.
+    Online,
+    /// Present and gets messages, without an idle timeout.
+    Listener,
+    /// Sends and asks; is not present and gets nothing.
+    Tool,
+}
+
+/// How somebody proves who he is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Proof<'a> {
+    /// The password itself.
+    Plain(&'a str),
+    /// SCRAM-SHA-256: the client's first message in base64.
+    Scram(&'a str),
+}
+
+/// A command of the coded dialect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// One that the plain dialect has, too.
+    Command(Command<'a>),
+    /// `send`
+    Send {
+        /// The sender's own name for it.
+        key: Option<&'a str>,
+        /// Whom.
+        to: Recipients<'a>,
+        /// What; not empty.
+        text: &'a str,
+    },
+    /// `broadcast`
+    Broadcast {
+        /// The sender's own name for it.
+        key: Option<&'a str>,
+        /// What; not empty.
+        text: &'a str,
+    },
+    /// `signin`
+    SignIn {
+        /// The name.
+        user: &'a str,
+        /// What the session is for.
+        kind: Kind,
+        /// How he proves it.
+        proof: Proof<'a>,
+    },
+    /// `auth`: the client's final message in base64.
+    Auth(&'a str),
+    /// `ping`
+    Ping,
+    /// `pong`
+    Pong,
+    /// `ack`: every letter up to this one has been taken.
+    Ack(LetterId),
+}
+
+/// A line of a program: its tag, and its command or why it is none.
+pub struct Call<'a> {
+    /// To be repeated.
+    pub tag: Option<Tag>,
+    /// What is asked.
+    pub request: Result<Request<'a>, CommandFault<'a>>,
+}
+
+/// `call = *SP [ "@" tag SP ] *SP request`; `body` is the text by count that followed the line.
+#[must_use]
+pub fn parse<'a>(line: &'a [u8], body: Option<&'a [u8]>) -> Call<'a> {
+    let line = match text::check(line) {
+        Ok(line) => line.trim_start_matches(' '),
+        Err(fault) => return Call { tag: legible(line), request: Err(CommandFault::Text(fault)) },
+    };
+    let Some(tagged) = line.strip_prefix('@') else {
+        return Call { tag: None, request: request(line, body) };
+    };
+    let (word, rest) = tagged.split_once(' ').unwrap_or((tagged, ""));
+    match Tag::new(word) {
+        Some(tag) => Call { tag: Some(tag), request: request(rest, body) },
+        None => Call { tag: None, request: Err(CommandFault::BadTag) },
+    }
+}
+
+/// The tag of a line that cannot be read as a whole.
+#[must_use]
+pub fn legible(line: &[u8]) -> Option<Tag> {
+    let word = line.trim_ascii_start().strip_prefix(b"@")?.split(|&byte| byte == b' ').next()?;
+    Tag::new(str::from_utf8(word).ok()?)
+}
+
+fn request<'a>(line: &'a str, body: Option<&'a [u8]>) -> Result<Request<'a>, CommandFault<'a>> {
+    let body = body.map(text::check_lines).transpose().map_err(CommandFault::Text)?;
+    let Ok((arguments, first)) = command::word(line.trim_start_matches(' ')) else {
+        return Err(CommandFault::Blank);
+    };
+    let verb = Verb::find(first);
+    match verb {
+        Some(Verb::Send) => return send(arguments, body),
+        Some(Verb::Broadcast) => return broadcast(arguments, body),
+        _ if body.is_some() => return Err(CommandFault::Malformed("only messages are counted")),
+        Some(Verb::SignIn) => return signin(arguments),
+        Some(_) => return Ok(Request::Command(command::command(first, arguments)?)),
+        None => {}
+    }
+    // Their names may be typed in any case and behind a slash, too.
+    let own = first.strip_prefix('/').unwrap_or(first);
+    let own = ["ping", "pong", "ack", "auth"].into_iter().find(|w| w.eq_ignore_ascii_case(own));
+    match own.unwrap_or_default() {
+        "ping" if arguments.is_empty() => Ok(Request::Ping),
+        "pong" if arguments.is_empty() => Ok(Request::Pong),
+        "ping" | "pong" => Err(CommandFault::Malformed("ping and pong take nothing more")),
+        "ack" => {
+            let id = arguments.trim_end_matches(' ').parse();
+            id.map(Request::Ack).map_err(|_| CommandFault::Malformed("ack <id>"))
+        }
+        "auth" if !arguments.is_empty() => Ok(Request::Auth(arguments.trim_end_matches(' '))),
+        "auth" => Err(CommandFault::Malformed("auth <client-final-message in base64>")),
+        _ => Err(command::command(first, arguments).err().unwrap_or(CommandFault::Unknown(first))),
+    }
+}
+
+/// `key = "=" 1*64( ALPHA / DIGIT / "." / "_" / ":" / "-" ) gap`
+fn key<'a>(arguments: &'a str) -> Result<(&'a str, Option<&'a str>), CommandFault<'a>> {
+    let Some(rest) = arguments.strip_prefix('=') else { return Ok((arguments, None)) };
+    let fault = CommandFault::Malformed("a key is 1 to 64 letters, digits, '.', '_', ':' or '-'");
+    let (after, key) = command::word(rest).map_err(|_| fault)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+    if key.len() > KEY_BYTES || !key.bytes().all(plain) || rest.starts_with([' ', '\t']) {
+        return Err(fault);
+    }
+    Ok((after, Some(key)))
+}
+
+/// The text is what stands at the end of the line, or was counted; not both, and not empty.
+fn the_text<'a>(
+    verb: Verb,
+    rest: &'a str,
+    body: Option<&'a str>,
+) -> Result<&'a str, CommandFault<'a>> {
+    let text = match body {
+        Some(body) if rest.is_empty() => body,
+        Some(_) => return Err(CommandFault::Malformed("a text stands in the line or is counted")),
+        None => rest,
+    };
+    match text.chars().all(char::is_whitespace) {
+        true => Err(CommandFault::Usage(verb, Problem::NoMessage)),
+        false => Ok(text),
+    }
+}
+
+/// `coded-send = "send" gap [ key ] ( word / list ) ( text / count )`
+fn send<'a>(arguments: &'a str, body: Option<&'a str>) -> Result<Request<'a>, CommandFault<'a>> {
+    let (arguments, key) = key(arguments)?;
+    let (rest, to) = command::recipients(arguments)
+        .map_err(|problem| CommandFault::Usage(Verb::Send, problem))?;
+    Ok(Request::Send { key, to, text: the_text(Verb::Send, rest, body)? })
+}
+
+/// `coded-broadcast = "broadcast" gap [ key ] ( text / count )`
+fn broadcast<'a>(
+    arguments: &'a str,
+    body: Option<&'a str>,
+) -> Result<Request<'a>, CommandFault<'a>> {
+    let (rest, key) = key(arguments)?;
+    Ok(Request::Broadcast { key, text: the_text(Verb::Broadcast, rest, body)? })
+}
+
+/// `coded-signin = "signin" gap name SP kind SP ( "scram" SP base64 / "plain" SP password )`
+fn signin(arguments: &str) -> Result<Request<'_>, CommandFault<'_>> {
+    let usage = CommandFault::Malformed(
+        "signin <user> <online|listener|tool> <scram client-first-message | plain password>",
+    );
+    let mut words = arguments.splitn(4, ' ');
+    let (Some(user), Some(kind), Some(how), Some(proof)) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(usage);
+    };
+    let kind = match kind {
+        "online" => Kind::Online,
+        "listener" => Kind::Listener,
+        "tool" => Kind::Tool,
+        _ => return Err(usage),
+    };
+    let proof = match how {
+        "plain" => Proof::Plain(proof),
+        "scram" => Proof::Scram(proof),
+        _ => return Err(usage),
+    };
+    Ok(Request::SignIn { user, kind, proof })
+}
+
+/// A letter as a program gets it: `100 <id> <unix ms> <flags> <from> <text>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LetterLine<'a> {
+    /// Its number.
+    pub id: LetterId,
+    /// When it was accepted.
+    pub unix_ms: u64,
+    /// It was shown before.
+    pub again: bool,
+    /// It was sent to everyone.
+    pub broadcast: bool,
+    /// Its sender.
+    pub from: &'a str,
+    /// Its text.
+    pub body: &'a str,
+}
+
+/// Appends a letter.
+pub fn letter(letter: &LetterLine<'_>, out: &mut Vec<u8>) {
+    let flags = match (letter.again, letter.broadcast) {
+        (false, false) => "-",
+        (true, false) => "a",
+        (false, true) => "b",
+        (true, true) => "ab",
+    };
+    let LetterLine { id, unix_ms, from, body, .. } = letter;
+    write!(out, "100 {id} {unix_ms} {flags} {from} ").expect("a Vec takes all");
+    push_text(body, out);
+}
+
+/// The last field of a line: as it is if a reader finds its end, else by count.
+fn push_text(body: &str, out: &mut Vec<u8>) {
+    if body.len() > TEXT_IN_LINE || body.contains('\n') || body.ends_with('}') {
+        write!(out, "{{{}}}\r\n", body.len()).expect("a Vec takes all");
+    }
+    out.extend_from_slice(body.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Bytes of a text up to which it stands in the line itself.
+const TEXT_IN_LINE: usize = 2000;
+
+/// Appends a reply, with the tag of its command.
+pub fn render(reply: &Reply, tag: Option<Tag>, out: &mut Vec<u8>) {
+    let (code, fields) = worded(reply);
+    out.extend_from_slice(code.as_bytes());
+    if let Some(tag) = tag {
+        out.extend_from_slice(b" @");
+        out.extend_from_slice(tag.as_bytes());
+    }
+    if !fields.is_empty() {
+        out.push(b' ');
+    }
+    push_text(&fields, out);
+}
+
+fn worded(reply: &Reply) -> (&'static str, String) {
+    match reply {
+        Reply::Switched => ("200", capabilities()),
+        Reply::Challenge(challenge) => ("334", challenge.to_string()),
+        Reply::Welcome { user, waiting, spool, proof } => {
+            let proof = proof.as_deref().unwrap_or("-");
+            ("230", format!("{proof} {user} {waiting} {spool:016x}"))
+        }
+        Reply::Sent { to, id } => ("250", format!("{id} sent {to}")),
+        Reply::Saved { to, id } => ("250", format!("{id} saved {to}")),
+        Reply::Known(id) => ("250", format!("{id} known")),
+        Reply::Fates(fates) => ("251", fates_of(fates)),
+        Reply::Broadcast { users, full, id } => {
+            let full =
+                if full.is_empty() { String::new() } else { format!(" full={}", list(full)) };
+            ("252", format!("{} {users}{full}", OrDash(*id)))
+        }
+        Reply::WhoIsOn { online, offline } => {
+            let mut fields = format!("online={} offline={}", names(online), names(offline));
+            let more = |names: &Names| names.count - names.shown.len();
+            if more(online) + more(offline) > 0 {
+                _ = write!(fields, " more={},{}", more(online), more(offline));
+            }
+            ("260", fields)
+        }
+        Reply::WhoElse(who) | Reply::WhoLast { who, .. } => ("261", names(who)),
+        Reply::Away(text) => ("262", format!("away {text}")),
+        Reply::Help(verb) => ("263", help(*verb)),
+        Reply::Pong => ("264", "pong".into()),
+        Reply::AutoReply { from, text } => ("101", format!("{from} {text}")),
+        Reply::SecondSignIn { address, .. } => ("112", format!("second-signin {address}")),
+        Reply::LetterDamaged(from) => ("113", format!("damaged {from}")),
+        Reply::NoLongerAway => ("114", "no-longer-away".into()),
+        Reply::Ping => ("121", "ping".into()),
+        Reply::Probing(user) => ("433", format!("probing {user}")),
+        Reply::SignedOff(_) => ("290", "bye".into()),
+        Reply::Refused(refusal) => refused(refusal),
+        Reply::Farewell(farewell) => ("190", goodbye(farewell)),
+        // Of the plain dialect only.
+        Reply::Greeting | Reply::PasswordPrompt | Reply::PasswordRead => ("200", String::new()),
+    }
+}
+
+fn capabilities() -> String {
+    use crate::limits::{COUNTED_BYTES, LINE_BYTES};
+    let version = env!("CARGO_PKG_VERSION");
+    format!("coded 1 mms/{version} scram-sha-256 plain line={LINE_BYTES} body={COUNTED_BYTES}")
+}
+
+/// An id, or `-` where nothing was stored.
+struct OrDash(Option<LetterId>);
+
+impl Display for OrDash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(id) => write!(f, "{id}"),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+fn list(names: &[UserName]) -> String {
+    let mut text = String::new();
+    for name in names {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(name.as_str());
+    }
+    text
+}
+
+fn names(names: &Names) -> String {
+    if names.shown.is_empty() { "-".into() } else { list(&names.shown) }
+}
+
+fn fates_of(fates: &Fates) -> String {
+    let mut text = OrDash(fates.id).to_string();
+    for (names, fate) in [(&fates.sent, "sent"), (&fates.saved, "saved"), (&fates.full, "full")] {
+        for name in names {
+            _ = write!(text, " {name}={fate}");
+        }
+    }
+    for word in &fates.unknown {
+        // A word that is no name could hold anything but blanks.
+        let word = word.replace('=', "?");
+        _ = write!(text, " {word}=unknown");
+    }
+    if let Some(own) = &fates.to_self {
+        _ = write!(text, " {own}=self");
+    }
+    text
+}
+
+fn help(verb: Option<Verb>) -> String {
+    let all = Verb::ALL;
+    let verbs = match &verb {
+        None => &all[..],
+        Some(verb) => std::slice::from_ref(verb),
+    };
+    let lines: Vec<String> = verbs
+        .iter()
+        .map(|verb| format!("{} - {}", verb.usage().join(" | "), verb.about()))
+        .collect();
+    lines.join("\n")
+}
+
+fn refused(refusal: &Refusal) -> (&'static str, String) {
+    match refusal {
+        Refusal::Blocked { left_s, .. } => ("431", format!("blocked {left_s}")),
+        Refusal::SignInsBusy => ("432", "busy".into()),
+        Refusal::MailboxFull(user) => ("452", format!("full {user}")),
+        Refusal::KeysFull => ("454", "key-table-full".into()),
+        Refusal::Unknown { word, hint } => {
+            let hint = hint.map_or("", Verb::name);
+            ("500", format!("unknown-command {word} {hint}").trim_end().into())
+        }
+        Refusal::Usage(verb, problem) => {
+            ("501", format!("usage {problem}: {}", verb.usage().join(" | ")))
+        }
+        Refusal::Malformed(usage) => ("501", format!("usage {usage}")),
+        Refusal::LineTooLong(most) => ("502", format!("line-too-long {most}")),
+        Refusal::SignedInAlready(user) => ("503", format!("signed-in-already {user}")),
+        Refusal::Text(TextFault::NotUtf8) => ("504", "text not-utf-8".into()),
+        Refusal::Text(TextFault::Character(c)) => ("504", format!("text U+{:04X}", u32::from(*c))),
+        Refusal::MessageTooLong { bytes, most } => ("504", format!("text-too-long {bytes} {most}")),
+        Refusal::PasswordTooLong(most) => ("504", format!("password-too-long {most}")),
+        Refusal::Switch => ("505", "version 1".into()),
+        Refusal::BadTag => ("506", "bad-tag".into()),
+        Refusal::MustSignIn => ("530", "signin-first".into()),
+        Refusal::NotPresent => ("530", "not-present".into()),
+        Refusal::AlreadyOnline(user) => ("533", format!("already-online {user}")),
+        Refusal::NotAuthorized(_) => ("535", "not-authorized".into()),
+        Refusal::NoSuchUser { name, hint } => {
+            let hint = hint.as_ref().map_or("", UserName::as_str);
+            ("550", format!("no-such-user {name} {hint}").trim_end().into())
+        }
+        Refusal::BadName(word, _) => ("551", format!("bad-name {word}")),
+        Refusal::ToSelf => ("552", "to-self".into()),
+        Refusal::KeyReused => ("553", "key-reused".into()),
+        Refusal::KeyTooOld => ("554", "key-too-old".into()),
+        Refusal::BadAck => ("555", "bad-ack".into()),
+        Refusal::NobodyElse => ("556", "nobody-else".into()),
+    }
+}
+
+fn goodbye(farewell: &Farewell) -> String {
+    match farewell {
+        Farewell::SignedOut => "signed-out".into(),
+        Farewell::Idle { limit_s } => format!("idle {limit_s}"),
+        Farewell::SignInTooSlow { limit_s } => format!("signin-timeout {limit_s}"),
+        Farewell::TooManyFailures { block_s } => {
+            format!("too-many-failures {}", block_s.unwrap_or(0))
+        }
+        Farewell::TooMuchBeforeSignIn => "too-much".into(),
+        Farewell::Replaced { address } => format!("replaced {address}"),
+        Farewell::Unresponsive => "unresponsive".into(),
+        Farewell::Removed => "removed".into(),
+        Farewell::PasswordChanged => "password-changed".into(),
+        Farewell::ShuttingDown => "shutting-down".into(),
+        Farewell::PeerClosed | Farewell::Broken | Farewell::Stalled => "closed".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LINE_BYTES;
+    use proptest::prelude::*;
+
+    /// A reader as simple as PROTOCOL.md makes it: a line, and the text by length in the place of
+    /// `{N}`. Returns the code, the tag and the fields, and what is left of the input.
+    fn read(input: &str) -> (&str, Option<&str>, String, &str) {
+        let (line, rest) = input.split_once("\r\n").expect("a line ends");
+        assert!(line.len() <= LINE_BYTES && !line.contains('\n'), "{line:?}");
+        let count = line.strip_suffix('}').and_then(|line| line.rsplit_once('{'));
+        let (line, counted, rest) = match count {
+            None => (line, "", rest),
+            Some((head, count)) => {
+                let (text, rest) = rest.split_at(count.parse().expect("a number"));
+                (head, text, rest.strip_prefix("\r\n").expect("a line end behind the text"))
+            }
+        };
+        let (code, fields) = line.split_at(3);
+        let fields = fields.strip_prefix(' ').unwrap_or(fields);
+        let (tag, fields) = match fields.strip_prefix('@') {
+            Some(tagged) => {
+                let (tag, fields) = tagged.split_once(' ').unwrap_or((tagged, ""));
+                (Some(tag), fields)
+            }
+            None => (None, fields),
+        };
+        (code, tag, format!("{fields}{counted}"), rest)
+    }
+
+    /// Texts with all that could confuse a reader.
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[a-z {}0-9]{0,6}",
+            Just("\n".to_owned()),
+            Just("{3}".to_owned()),
+            Just("}".to_owned()),
+            Just("@x 190 bye".to_owned()),
+            Just("\n100 1.1 1 - fred hi".to_owned()),
+            Just("żółć\t".to_owned()),
+            Just("x".repeat(1999)),
+        ];
+        proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_call(
+            line in proptest::collection::vec(any::<u8>(), 0..80),
+            body in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),
+        ) {
+            _ = parse(&line, body.as_deref());
+        }
+
+        #[test]
+        fn any_words_are_a_call_and_keep_their_tag(
+            tag in "[A-Za-z0-9._-]{1,16}",
+            line in "(/?(send|SEND|broadcast|signin|auth|ack|ping|away|help|x) ?)?\
+                [=:@(){}a-z0-9. \u{1b}\t]{0,30}",
+            body in proptest::option::of("[a-z\n\r]{0,9}"),
+        ) {
+            let tagged = format!("@{tag} {line}");
+            let body = body.as_deref().map(str::as_bytes);
+            let call = parse(tagged.as_bytes(), body);
+            prop_assert_eq!(call.tag.map(|tag| format!("{tag:?}")), Some(format!("@{tag}")));
+            // Without the tag it is the same command, unless it begins with one itself.
+            if !line.trim_start_matches(' ').starts_with('@') {
+                prop_assert!(parse(line.as_bytes(), body).request == call.request);
+            }
+        }
+
+        #[test]
+        fn a_letter_reads_back_whatever_its_text(
+            body in text(),
+            seq in any::<u32>(),
+            again in any::<bool>(),
+            broadcast in any::<bool>(),
+        ) {
+            let id = LetterId { epoch: 7, seq };
+            let line = LetterLine { id, unix_ms: 5, again, broadcast, from: "fred", body: &body };
+            let mut out = vec![];
+            letter(&line, &mut out);
+            letter(&line, &mut out);
+            let out = String::from_utf8(out).unwrap();
+            let (code, tag, fields, rest) = read(&out);
+            let words: Vec<&str> = fields.splitn(5, ' ').collect();
+            prop_assert_eq!((code, tag, words[0].parse()), ("100", None, Ok(id)));
+            prop_assert_eq!((words[1], words[3], words[4]), ("5", "fred", body.as_str()));
+            prop_assert_eq!((words[2].contains('a'), words[2].contains('b')), (again, broadcast));
+            prop_assert!(read(rest).2 == fields && read(rest).3.is_empty());
+        }
+
+        #[test]
+        fn a_reply_reads_back_whatever_its_text(text in text(), tag in "[a-z]{1,16}") {
+            let tag_of_it = Tag::new(&tag);
+            let from = UserName::new("fred").unwrap();
+            for (reply, code, fields) in [
+                (Reply::Away(text.as_str().into()), "262", format!("away {text}")),
+                (
+                    Reply::AutoReply { from, text: text.as_str().into() },
+                    "101",
+                    format!("fred {text}"),
+                ),
+                (
+                    Reply::Refused(Refusal::Unknown { word: text.as_str().into(), hint: None }),
+                    "500",
+                    format!("unknown-command {text}").trim_end().into(),
+                ),
+            ] {
+                let mut out = vec![];
+                render(&reply, tag_of_it, &mut out);
+                render(&Reply::Pong, None, &mut out);
+                let out = String::from_utf8(out).unwrap();
+                let (got, its_tag, told, rest) = read(&out);
+                prop_assert_eq!((got, its_tag, told), (code, Some(tag.as_str()), fields));
+                prop_assert_eq!(rest, "264 pong\r\n");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_and_a_key_have_their_characters_and_lengths() {
+        assert!(Tag::new(&"x".repeat(TAG_BYTES)).is_some());
+        for word in ["", "a b", "ä", "a@", &"x".repeat(TAG_BYTES + 1)] {
+            assert!(Tag::new(word).is_none(), "{word}");
+        }
+        let key_of = |line: &str| match parse(line.as_bytes(), None).request {
+            Ok(Request::Send { key, .. } | Request::Broadcast { key, .. }) => key.map(str::len),
+            _ => panic!("{line}"),
+        };
+        assert_eq!(key_of(&format!("send ={} a b", "k".repeat(KEY_BYTES))), Some(KEY_BYTES));
+        assert_eq!(key_of("BROADCAST =a:1 b"), Some(3));
+        assert_eq!(key_of("send a =b"), None);
+        for line in ["send = a b", "send =ä a b", "broadcast =) b", "send =a,b c d"] {
+            let fault = parse(line.as_bytes(), None).request.err();
+            assert!(matches!(fault, Some(CommandFault::Malformed(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_programs_are_typed_in_any_case_too() {
+        for line in ["PING", "/ping", "ping  "] {
+            assert!(parse(line.as_bytes(), None).request == Ok(Request::Ping), "{line}");
+        }
+        let id = LetterId { epoch: 1, seq: 2 };
+        assert!(parse(b"@x /Ack 1.2 ", None).request == Ok(Request::Ack(id)));
+        assert!(parse(b"Auth abc ", None).request == Ok(Request::Auth("abc")));
+    }
+}

@@ -1,0 +1,51 @@
+//! A letter's number, as it is told and written.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A letter's number: the epoch of the server run that accepted it, and its place in that run.
+/// Never used twice; later letters have greater ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId {
+    /// max(last epoch + 1, unix seconds at the start of the run).
+    pub epoch: u32,
+    /// Counted from 1 within the epoch.
+    pub seq: u32,
+}
+
+impl fmt::Display for LetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.seq)
+    }
+}
+
+/// A word is no letter's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAnId;
+
+impl FromStr for LetterId {
+    type Err = NotAnId;
+
+    fn from_str(word: &str) -> Result<Self, NotAnId> {
+        let number = |digits: &str| -> Result<u32, NotAnId> {
+            let plain = digits.bytes().all(|digit| digit.is_ascii_digit());
+            if plain { digits.parse().map_err(|_| NotAnId) } else { Err(NotAnId) }
+        };
+        let (epoch, seq) = word.split_once('.').ok_or(NotAnId)?;
+        Ok(Self { epoch: number(epoch)?, seq: number(seq)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back() {
+        let id = LetterId { epoch: 1_790_000_000, seq: 7 };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for word in ["", ".", "1", "1.", ".1", "1.2.3", "+1.2", "1.-2", "4294967296.1"] {
+            assert_eq!(word.parse::<LetterId>(), Err(NotAnId), "{word}");
+        }
+    }
+}
