@@ -9,6 +9,7 @@
 mod support;
 
 use mms::limits;
+use mms::proto::coded;
 use mms::proto::command::{Problem, Verb};
 use mms::proto::name::{NameFault, UserName};
 use mms::proto::plain;
@@ -42,6 +43,7 @@ fn a_session_that_lies_is_caught_at_its_line() {
     let start = "(users: fred, Tim)\n(fred has signed in)\n";
     assert_eq!(caught(&format!("{start}fred> whoelse\nfred< >> Nobody else is online\n")), None);
     for (text, line, why) in [
+        ("(Tim has signed in as a tool)\nTim> ping\nTim< 264 pang\n", 5, "instead: 264 pong"),
         ("fred> whoelse\nfred< >> Nobody is online\n", 4, "received instead: >> Nobody else"),
         ("fred> whoelse\n", 4, "not stated: >> Nobody else is online"),
         ("fred> whoelse\nfred> whoelse\n", 4, "not stated"),
@@ -99,7 +101,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Unknown { hint: Some(_), .. } =>
             Refusal::Unknown { word: WORD.into(), hint: Some(Verb::WhoElse) },
         Refusal::Usage(..) => Refusal::Usage(Verb::WhoElse, problem),
-        Refusal::Text(_) => Refusal::Text(TextFault::NotUtf8),
+        Refusal::Text(TextFault::NotUtf8) => Refusal::Text(TextFault::NotUtf8),
+        Refusal::Text(TextFault::Character(_)) => Refusal::Text(TextFault::Character('\u{1b}')),
         Refusal::LineTooLong(_) => Refusal::LineTooLong(NUMBER as usize),
         Refusal::MessageTooLong { .. } =>
             Refusal::MessageTooLong { bytes: NUMBER as usize, most: NUMBER as usize },
@@ -112,7 +115,14 @@ fn refusals() -> Vec<Refusal> {
         Refusal::ToSelf => Refusal::ToSelf,
         Refusal::MailboxFull(_) => Refusal::MailboxFull(name()),
         Refusal::NobodyElse => Refusal::NobodyElse,
-        Refusal::CodedNotYet => Refusal::CodedNotYet,
+        Refusal::Switch => Refusal::Switch,
+        Refusal::Malformed(_) => Refusal::Malformed("<usage>"),
+        Refusal::BadTag => Refusal::BadTag,
+        Refusal::NotPresent => Refusal::NotPresent,
+        Refusal::KeyReused => Refusal::KeyReused,
+        Refusal::KeyTooOld => Refusal::KeyTooOld,
+        Refusal::KeysFull => Refusal::KeysFull,
+        Refusal::BadAck => Refusal::BadAck,
     )
 }
 
@@ -165,15 +175,25 @@ fn text_faults() -> Vec<TextFault> {
     )
 }
 
-/// The first line of what is said, without `>> `, and with placeholders.
+/// The first line of what is said in the plain dialect, without `>> `, and with placeholders.
 fn said(reply: &Reply) -> String {
     let mut out = vec![];
     plain::render(reply, &mut out);
     let text = String::from_utf8(out).unwrap();
     let line = text.lines().next().unwrap_or_default();
-    line.strip_prefix(">> ")
-        .unwrap_or_default()
-        .replace(USER, "<user>")
+    with_placeholders(line.strip_prefix(">> ").unwrap_or_default())
+}
+
+/// The same in the coded dialect.
+fn coded_said(reply: &Reply) -> String {
+    let mut out = vec![];
+    coded::render(reply, None, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    with_placeholders(text.strip_suffix("\r\n").unwrap())
+}
+
+fn with_placeholders(line: &str) -> String {
+    line.replace(USER, "<user>")
         .replace(WORD, "<word>")
         .replace(&NUMBER.to_string(), "<n>")
         .replace("192.0.2.1", "<address>")
@@ -181,6 +201,7 @@ fn said(reply: &Reply) -> String {
         .replace("U+001B", "U+<hex>")
         .replace(&NameFault::Empty.to_string(), "<why>")
         .replace(&TextFault::NotUtf8.to_string(), "<why>")
+        .replace("the line holds the control character U+<hex>", "<why>")
         .replace("a user is missing", "<problem>")
 }
 
@@ -199,9 +220,12 @@ fn rows(name: &str) -> Vec<Vec<&'static str>> {
 #[test]
 fn every_refusal_has_its_row() {
     for refusal in refusals() {
-        let text = format!("`{}`", said(&Reply::Refused(refusal.clone())));
-        let name = variant(&refusal);
-        assert!(rows(&name).iter().any(|row| row[1] == text), "no row for {name}: {text}");
+        let reply = Reply::Refused(refusal.clone());
+        let (text, line) = (format!("`{}`", said(&reply)), format!("`{}`", coded_said(&reply)));
+        let (name, code) = (variant(&refusal), &line[1..4]);
+        let fits = |row: &Vec<&str>| row[1] == text && row[2] == line;
+        assert!(rows(&name).iter().any(fits), "no row for {name}: {text}, {line}");
+        assert!(code.starts_with('4') || code.starts_with('5'), "{name} is {code}");
     }
 }
 
@@ -212,9 +236,14 @@ fn every_farewell_has_its_row() {
             text if text.is_empty() => "nothing".into(),
             text => format!("`{text}`"),
         };
+        let line = match farewell {
+            // The connection is gone: nobody is told.
+            Farewell::Broken | Farewell::Stalled => "nothing".into(),
+            _ => format!("`{}`", coded_said(&Reply::Farewell(farewell.clone()))),
+        };
         let (name, reason) = (variant(&farewell), format!("`{}`", farewell.reason()));
-        let fits = |row: &Vec<&str>| row[1] == text && row[2] == reason;
-        assert!(rows(&name).iter().any(fits), "no row for {name}: {text}, {reason}");
+        let fits = |row: &Vec<&str>| row[1] == text && row[2] == line && row[3] == reason;
+        assert!(rows(&name).iter().any(fits), "no row for {name}: {text}, {line}, {reason}");
     }
 }
 
@@ -267,7 +296,9 @@ fn every_limit_is_what_limits_rs_says() {
         CHECKS_UNDER_WAY CHECKS_WAITING IDLE_TIMEOUT_S SIGNIN_MS PROBE_DEAD_MS
         MAILBOX_LETTERS MAILBOX_BYTES WINDOW_LETTERS WINDOW_BYTES CREDIT_LETTERS CREDIT_BYTES
         COMMANDS_A_TURN OUTPUT_PAUSE_BYTES OUTPUT_CLOSE_BYTES STALLED_MS WITNESS_MS STOP_MS
-        ALIVE_MS CONNECTIONS
+        ALIVE_MS CONNECTIONS COUNTED_BYTES TAG_BYTES KEY_BYTES KEY_INSTALLATION_BYTES
+        KEY_INSTALLATIONS KEY_WINDOW KEY_WINDOW_MS KEYS_SINGLE KEY_SINGLE_MS PING_MS PONG_MS
+        NONCE_BYTES_MOST ROUNDS_LEAST
     );
     for (name, value) in &known {
         let [row] = &rows(name)[..] else { panic!("not one row for {name}") };
@@ -283,9 +314,14 @@ fn every_limit_is_what_limits_rs_says() {
 #[test]
 fn the_grammar_is_the_parsers() {
     let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let [grammar] = &blocks(PROTOCOL, "abnf")[..] else { panic!("not one grammar") };
-    let grammar = squeezed(&grammar.text);
-    let sources = [include_str!("../src/proto/command.rs"), include_str!("../src/proto/line.rs")];
+    let grammars = blocks(PROTOCOL, "abnf");
+    assert_eq!(grammars.len(), 2, "one for each dialect");
+    let grammar = squeezed(&grammars.iter().map(|one| &one.text[..]).collect::<String>());
+    let sources = [
+        include_str!("../src/proto/command.rs"),
+        include_str!("../src/proto/line.rs"),
+        include_str!("../src/proto/coded.rs"),
+    ];
     let rules: Vec<String> = sources
         .iter()
         .flat_map(|source| source.lines())
@@ -293,7 +329,7 @@ fn the_grammar_is_the_parsers() {
         .filter(|rule| rule.contains(" = "))
         .map(squeezed)
         .collect();
-    assert!(rules.len() >= 10, "{rules:?}");
+    assert!(rules.len() >= 16, "{rules:?}");
     for rule in rules {
         assert!(grammar.contains(&rule), "not in the grammar: {rule}");
     }

@@ -1,8 +1,10 @@
-//! What tests share: chance that can be repeated, a disk that can be crashed, the real server, and
-//! a player of the sessions that PROTOCOL.md shows.
-#![allow(dead_code, missing_docs, unreachable_pub)] // each test binary uses a part of it
+//! What tests share: chance that can be repeated, a disk that can be crashed, the real server,
+//! model clients, and a player of the sessions that PROTOCOL.md shows.
+// Each test binary uses a part of it.
+#![allow(dead_code, unused_imports, missing_docs, unreachable_pub)]
 #![allow(clippy::disallowed_methods)] // clocks and threads are what the world outside is made of
 
+pub mod model;
 pub mod player;
 pub mod rng;
 pub mod server;

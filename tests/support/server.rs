@@ -374,6 +374,15 @@ impl Client {
         self.next_line().expect("a line, not the end of the connection")
     }
 
+    /// The next `count` bytes of text.
+    #[track_caller]
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.text.len() < count {
+            assert!(self.more(), "the connection ended before {count} bytes");
+        }
+        self.text.drain(..count).collect()
+    }
+
     /// Reads up to the line that contains `text`, and returns it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {

@@ -7,6 +7,8 @@
 
 mod words;
 
+pub use words::{Block, blocks};
+
 use super::rng::Rng;
 use super::sim_disk::{Aftermath, Fault, SimDisk};
 use mms::core::event::{Conn, End, Event, Flow, Input, Trust};
@@ -16,49 +18,21 @@ use mms::engine::{Engine, Output};
 use mms::limits;
 use mms::proto::line::{Frame, Framer};
 use mms::proto::name::UserName;
-use mms::proto::plain;
+use mms::proto::reply::Reply;
 use mms::proto::telnet::Telnet;
+use mms::proto::{coded, plain};
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
-use words::{bytes, count, owner, spelled, user};
-
-/// A fenced block of a document.
-#[derive(Debug)]
-pub struct Block {
-    /// The number of its first line in the document.
-    pub line: usize,
-    pub text: String,
-}
+use words::{bytes, coded_lines, count, owner, spelled, user};
 
 /// What is wrong with a session, and in which line of the document.
 #[derive(Debug)]
 pub struct Lie {
     pub line: usize,
     pub why: String,
-}
-
-/// The blocks of `document` that are fenced as `kind`.
-pub fn blocks(document: &str, kind: &str) -> Vec<Block> {
-    let (mut blocks, mut open) = (vec![], false);
-    for (number, line) in (1..).zip(document.lines()) {
-        match (open, line.strip_prefix("```")) {
-            (false, Some(word)) if word == kind => {
-                blocks.push(Block { line: number + 1, text: String::new() });
-                open = true;
-            }
-            (true, Some(_)) => open = false,
-            (true, None) => {
-                let block: &mut Block = blocks.last_mut().expect("one is open");
-                block.text += line;
-                block.text.push('\n');
-            }
-            (false, _) => {}
-        }
-    }
-    blocks
 }
 
 /// Plays a session.
@@ -76,6 +50,8 @@ pub fn play(block: &Block) -> Result<(), Lie> {
 const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
 /// Turns at one instant, after which the engine is taken to spin.
 const TURNS: usize = 100_000;
+/// The spool's name, as it is drawn here.
+const SPOOL: &str = "0807060504030201";
 const GREETING: [&str; 2] =
     [">> Welcome to MMS.", ">> Type 'signin <user>' to sign in, 'help' for the commands."];
 
@@ -95,6 +71,16 @@ struct Peer {
     /// It closed its side.
     closed: bool,
     gone: bool,
+    /// It has switched to the coded dialect.
+    coded: bool,
+}
+
+impl Peer {
+    /// What was said arrives, line by line.
+    fn receive(&mut self) {
+        let out = std::mem::take(&mut self.out);
+        self.got.extend(if self.coded { coded_lines(&out) } else { spelled(&out) });
+    }
 }
 
 #[derive(Debug)]
@@ -216,6 +202,7 @@ impl Player {
             [who, "has", "connected"] => self.has_connected(who, "127.0.0.1"),
             [who, "has", "connected", "from", address] => self.has_connected(who, address),
             [who, "has", "signed", "in"] => self.has_signed_in(who),
+            [who, "has", "signed", "in", "as", "a", kind] => self.has_signed_in_as(who, kind),
             [who, "closes"] => self.close(who),
             [who, "sends", ..] => {
                 let bytes =
@@ -308,6 +295,7 @@ impl Player {
         let conn = Conn(self.connections);
         self.connections += 1;
         let peer = Peer {
+            coded: false,
             conn,
             framer: Framer::default(),
             telnet: None,
@@ -339,6 +327,21 @@ impl Player {
         self.stated_by(who)
     }
 
+    /// In the coded dialect, with the password.
+    fn has_signed_in_as(&mut self, who: &str, kind: &str) -> Result<(), String> {
+        let kind = if kind == "person" { "online" } else { kind };
+        self.has_connected(who, "127.0.0.1")?;
+        self.input(who, b"coded 1\n")?;
+        let offer = self.peer(who)?.got.pop_front().unwrap_or_default();
+        if !offer.starts_with("200 coded 1 ") {
+            return Err(format!("{who} received instead: {offer}"));
+        }
+        let password = who.to_lowercase();
+        self.input(who, format!("signin {who} {kind} plain {password}1\n").as_bytes())?;
+        self.stated(who, &format!("230 - {who} 0 {SPOOL}"))?;
+        self.stated_by(who)
+    }
+
     /// Bytes from the peer, as `Port::read` takes them.
     fn input(&mut self, who: &str, bytes: &[u8]) -> Result<(), String> {
         let peer = self.peer(who)?;
@@ -363,14 +366,23 @@ impl Player {
         let engine = engine.as_mut().ok_or("the server does not run")?;
         let peer = peers.get_mut(who).expect("it was looked up");
         while !peer.held && !peer.gone {
-            let (used, frame) = peer.framer.next(&peer.inbox, engine.line_limit(peer.conn));
+            let (used, frame) = peer.framer.next(&peer.inbox, engine.limits(peer.conn));
             let flow = match frame {
                 None => {
                     peer.inbox.drain(..used);
                     break;
                 }
                 Some(Frame::Line(line)) => {
-                    engine.handle(Event::Line { conn: peer.conn, line }, now)
+                    engine.handle(Event::Line { conn: peer.conn, line, body: None }, now)
+                }
+                Some(Frame::Counted(line, body)) => {
+                    engine.handle(Event::Line { conn: peer.conn, line, body: Some(body) }, now)
+                }
+                Some(Frame::TooMany(line, bytes)) => {
+                    engine.handle(Event::TextTooLong { conn: peer.conn, line, bytes }, now)
+                }
+                Some(Frame::Miscounted) => {
+                    engine.handle(Event::Miscounted { conn: peer.conn }, now)
                 }
                 Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn: peer.conn }, now),
             };
@@ -439,15 +451,15 @@ impl Player {
 
     fn start(&mut self) -> Result<(), String> {
         self.started = true;
-        let rng = &mut self.rng;
         let (engine, _) = Engine::open(
             self.disk.clone(),
             self.config,
             self.rules.clone(),
             self.users.clone(),
             Now { mono: self.now, unix_ms: BEGIN_UNIX_MS + self.now.0 },
+            // What is drawn by lot is the same each time, so that a session can state it.
             &mut |bytes| {
-                rng.fill(bytes);
+                (1..).zip(bytes).for_each(|(n, byte)| *byte = n);
                 Ok(())
             },
         )
@@ -497,8 +509,7 @@ impl Player {
             let said = engine.release(|output| speak(output, peers, news, &mut resumed));
             said.map_err(|e| e.to_string())?;
             for peer in peers.values_mut() {
-                let out = std::mem::take(&mut peer.out);
-                peer.got.extend(spelled(&out));
+                peer.receive();
             }
             for peer in peers.values_mut().filter(|peer| peer.gone) {
                 peer.inbox.clear();
@@ -524,7 +535,8 @@ fn speak(
     resumed: &mut Vec<String>,
 ) {
     let conn = match output {
-        Output::Say(conn, _) | Output::Watch(conn) | Output::Look(conn) => conn,
+        Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
+        Output::Watch(conn) | Output::Look(conn) => conn,
         Output::Show { conn, .. } | Output::Close { conn, .. } | Output::Resume(conn) => conn,
     };
     let Some((who, peer)) = peers.iter_mut().find(|(_, peer)| peer.conn == conn && !peer.gone)
@@ -532,9 +544,18 @@ fn speak(
         return;
     };
     match output {
-        Output::Say(_, reply) => {
+        Output::Say(_, tag, reply) => {
             peer.said += 1;
-            plain::render(reply, &mut peer.out);
+            peer.coded |= *reply == Reply::Switched;
+            if peer.coded {
+                coded::render(reply, tag, &mut peer.out);
+            } else {
+                plain::render(reply, &mut peer.out);
+            }
+        }
+        Output::Letter(_, letter) => {
+            peer.said += 1;
+            coded::letter(&letter, &mut peer.out);
         }
         Output::Show { from, body, showing, .. } => {
             peer.said += 1;
@@ -551,8 +572,7 @@ fn speak(
             resumed.push(who.clone());
         }
         Output::Close { .. } => {
-            let out = std::mem::take(&mut peer.out);
-            peer.got.extend(spelled(&out));
+            peer.receive();
             if !peer.closed {
                 peer.got.push_back("(closes)".into());
             }

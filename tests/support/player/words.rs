@@ -1,7 +1,36 @@
-//! The words of a session: users, numbers, and bytes spelled out.
+//! Where sessions stand, and their words: users, numbers, and bytes spelled out.
 
 use mms::core::password::Verifier;
 use mms::proto::name::UserName;
+
+/// A fenced block of a document.
+#[derive(Debug)]
+pub struct Block {
+    /// The number of its first line in the document.
+    pub line: usize,
+    pub text: String,
+}
+
+/// The blocks of `document` that are fenced as `kind`.
+pub fn blocks(document: &str, kind: &str) -> Vec<Block> {
+    let (mut blocks, mut open) = (vec![], false);
+    for (number, line) in (1..).zip(document.lines()) {
+        match (open, line.strip_prefix("```")) {
+            (false, Some(word)) if word == kind => {
+                blocks.push(Block { line: number + 1, text: String::new() });
+                open = true;
+            }
+            (true, Some(_)) => open = false,
+            (true, None) => {
+                let block: &mut Block = blocks.last_mut().expect("one is open");
+                block.text += line;
+                block.text.push('\n');
+            }
+            (false, _) => {}
+        }
+    }
+    blocks
+}
 
 /// A user whose password is the name in lower case, 1, and `more`.
 pub(super) fn user(name: &str, more: &str) -> Result<(UserName, Verifier), String> {
@@ -98,4 +127,10 @@ pub(super) fn spelled(mut out: &[u8]) -> Vec<String> {
         lines.push(words.join(" "));
     }
     lines
+}
+
+/// What a program received, line by line; each line of a text by count is one, too.
+pub(super) fn coded_lines(out: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(out);
+    text.split_terminator('\n').map(|line| line.trim_end_matches('\r').to_owned()).collect()
 }

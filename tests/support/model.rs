@@ -1,0 +1,114 @@
+//! The model clients of the simulation: what each connection knows, and what is known of a letter.
+
+use mms::proto::coded::Tag;
+use mms::proto::id::LetterId;
+use mms::proto::name::UserName;
+use mms::proto::reply::Reply;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What travels to a client.
+pub enum Said {
+    Reply(Option<Tag>, Reply),
+    /// A reply that answers the sending of this letter.
+    Answer(usize),
+    Letter {
+        from: String,
+        body: String,
+        again: bool,
+        id: Option<LetterId>,
+    },
+}
+
+/// How a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    Plain,
+    Coded,
+    /// Coded, and only to send.
+    Tool,
+}
+
+/// A connection and the person behind it.
+pub struct Peer {
+    pub user: usize,
+    pub speaks: Speaks,
+    pub flight: VecDeque<Said>,
+    pub said: u32,
+    pub arrived: u32,
+    pub held: bool,
+    pub online: bool,
+    pub watched: bool,
+    pub closing: bool,
+    /// Letters sent and not answered by the server, oldest first.
+    pub unanswered: VecDeque<usize>,
+    /// Letters sent whose answer has not arrived.
+    pub awaited: Vec<usize>,
+    /// The last letter read, by sender.
+    pub last_read: BTreeMap<usize, usize>,
+    /// Letters read and not acknowledged, and the last one's number.
+    pub taken: Vec<usize>,
+    pub last_id: LetterId,
+    /// Acknowledged; it holds once the ping behind it is answered.
+    pub acking: LetterId,
+    /// Acknowledged before this connection came: nothing of it may be shown here.
+    pub floor: LetterId,
+}
+
+impl Peer {
+    pub fn new(user: usize, speaks: Speaks, floor: LetterId) -> Self {
+        Self {
+            user,
+            speaks,
+            flight: VecDeque::new(),
+            said: 0,
+            arrived: 0,
+            held: false,
+            online: false,
+            watched: false,
+            closing: false,
+            unanswered: VecDeque::new(),
+            awaited: Vec::new(),
+            last_read: BTreeMap::new(),
+            taken: Vec::new(),
+            last_id: LetterId::default(),
+            acking: LetterId::default(),
+            floor,
+        }
+    }
+
+    /// Whether it may say something now.
+    pub fn may_speak(&self) -> bool {
+        self.online && !self.held && !self.closing
+    }
+}
+
+/// What is known of a letter, by the number that is its text.
+#[derive(Default)]
+pub struct Fate {
+    pub from: usize,
+    pub to: BTreeSet<usize>,
+    /// The line that sends it, and the text by count behind it.
+    pub line: String,
+    pub body: Option<String>,
+    /// It has a key, so that it can be sent again.
+    pub keyed: bool,
+    /// It was sent more than once: it may have been stored later than it was first sent.
+    pub resent: bool,
+    /// Its sender was told that it is stored.
+    pub answered: bool,
+    /// Its number, once anybody has been told.
+    pub id: Option<LetterId>,
+    /// Recipients for whom its sender was told OK.
+    pub promised: BTreeSet<usize>,
+    /// How often each has read it, and who has read it without a mark.
+    pub seen: BTreeMap<usize, u32>,
+    pub unmarked: BTreeSet<usize>,
+}
+
+pub fn name(user: usize) -> UserName {
+    UserName::new(&format!("u{user}")).unwrap()
+}
+
+pub fn number(name: &str) -> usize {
+    name.strip_prefix('u').unwrap().parse().unwrap()
+}
