@@ -4,8 +4,7 @@
 //! ```text
 //! cargo test --release --test load -- --ignored --nocapture --test-threads 1
 //! ```
-
-#![allow(clippy::disallowed_methods)] // it is about time
+#![allow(clippy::disallowed_methods)] // what idles for a while must be waited for
 
 mod support;
 

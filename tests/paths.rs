@@ -89,7 +89,7 @@ impl House {
         let released = engine.release(|output| {
             let mut bytes = vec![];
             match output {
-                Output::Say(conn, reply) => {
+                Output::Say(conn, _, reply) => {
                     plain::render(reply, &mut bytes);
                     say(conn, bytes);
                 }
@@ -98,7 +98,8 @@ impl House {
                     say(conn, bytes);
                 }
                 Output::Watch(conn) => watched.push(conn),
-                Output::Look(_) | Output::Resume(_) | Output::Close { .. } => {}
+                Output::Letter(..) | Output::Look(_) | Output::Resume(_) | Output::Close { .. } => {
+                }
             }
         });
         released.expect("the disk is well");
@@ -125,7 +126,7 @@ impl House {
     }
 
     fn line(&mut self, conn: u32, line: &str) -> Flow {
-        self.event(Event::Line { conn: Conn(conn), line: line.as_bytes() })
+        self.event(Event::Line { conn: Conn(conn), line: line.as_bytes(), body: None })
     }
 
     fn signed_in(&mut self, conn: u32, user: &str) {

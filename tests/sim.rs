@@ -226,11 +226,12 @@ impl World {
         let mut out = Vec::new();
         let done = engine.release(|output| {
             out.push(match output {
-                Output::Say(conn, reply) => (conn, Some(Said::Reply(reply.clone())), None),
+                Output::Say(conn, _, reply) => (conn, Some(Said::Reply(reply.clone())), None),
                 Output::Show { conn, from, body, showing } => {
                     let (from, body) = (from.as_str().to_owned(), body.to_owned());
                     (conn, Some(Said::Letter { from, body, again: showing.again }), None)
                 }
+                Output::Letter(..) => unreachable!("nobody asked for the coded dialect"),
                 Output::Watch(conn) => (conn, None, Some('w')),
                 Output::Look(conn) => (conn, None, Some('l')),
                 Output::Resume(conn) => (conn, None, Some('r')),
@@ -262,7 +263,7 @@ impl World {
         if let Said::Reply(reply) = &said {
             // What was released counts as promised, whether it arrives or not.
             let answered: Option<Vec<usize>> = match reply {
-                Reply::Sent(to) | Reply::Saved(to) => Some(vec![number(to.as_str())]),
+                Reply::Sent { to, .. } | Reply::Saved { to, .. } => Some(vec![number(to.as_str())]),
                 Reply::Fates(fates) => {
                     let all = fates.sent.iter().chain(&fates.saved);
                     Some(all.map(|to| number(to.as_str())).collect())
@@ -280,7 +281,7 @@ impl World {
                 let fate = &mut self.letters[letter];
                 let promised = fate.to.iter().copied().filter(|person| to.contains(&person.0));
                 fate.promised.extend(promised);
-            } else if matches!(reply, Reply::Sent(_) | Reply::Saved(_)) {
+            } else if matches!(reply, Reply::Sent { .. } | Reply::Saved { .. }) {
                 let reply = format!("{reply:?}");
                 panic!("an answer to nothing for {conn}: {reply}\n{}", self.trace.join("\n"));
             }
@@ -335,7 +336,7 @@ impl World {
     }
 
     fn line(&mut self, conn: u32, line: &str) {
-        let flow = self.handle(Event::Line { conn: Conn(conn), line: line.as_bytes() });
+        let flow = self.handle(Event::Line { conn: Conn(conn), line: line.as_bytes(), body: None });
         if let (Flow::Hold, Some(peer)) = (flow, self.peers.get_mut(&conn)) {
             peer.held = true;
         }

@@ -158,7 +158,7 @@ impl<D: Disk> Server<D> {
             push_recipient(&mut list, Recipient { name, offered: self.seq.is_multiple_of(2) });
         }
         let kind = LetterKind::Direct;
-        let letter = Letter { id, unix_ms: UNIX_MS, kind, from: "bob", to: &list, body };
+        let letter = Letter { id, unix_ms: UNIX_MS, kind, key: None, from: "bob", to: &list, body };
         let at = self.spool.append(&Record::Letter(letter));
         for name in to {
             self.hub.waiting.insert(((*name).to_owned(), id), (at, body.to_owned()));
@@ -878,7 +878,8 @@ fn speed() {
     let begin = Instant::now();
     for seq in 1..=count {
         let (id, kind) = (LetterId { epoch, seq }, LetterKind::Direct);
-        let letter = Letter { id, unix_ms: UNIX_MS, kind, from: "bob", to: "+fred", body: &body };
+        let letter =
+            Letter { id, unix_ms: UNIX_MS, kind, key: None, from: "bob", to: "+fred", body: &body };
         server.spool.append(&Record::Letter(letter));
         if seq % 1000 == 0 {
             server.spool.commit().unwrap();
@@ -895,7 +896,8 @@ fn speed() {
             out.clear();
         }
         let (id, kind) = (LetterId { epoch, seq }, LetterKind::Direct);
-        let letter = Letter { id, unix_ms: UNIX_MS, kind, from: "bob", to: "+fred", body: &body };
+        let letter =
+            Letter { id, unix_ms: UNIX_MS, kind, key: None, from: "bob", to: "+fred", body: &body };
         record::encode(&mut out, 42, &Record::Letter(letter));
     }
     println!("encode: {:?} a letter", begin.elapsed() / count);

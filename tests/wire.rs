@@ -202,7 +202,7 @@ fn what_cannot_be_sent_is_refused_and_not_stored() {
         (b"sned tim hi\n", ">> 'sned' is no command; did you mean 'send'?"),
         (b"wholast 0\n", ">> wholast: a number of minutes is wanted, 1 to 1440"),
         (b"signout now\n", ">> signout: too many words"),
-        (b"coded 1\n", ">> not yet: this version speaks the plain dialect only"),
+        (b"coded 1\n", ">> 'coded 1' is the only version, and it must be the first line"),
     ] {
         fred.send(line);
         let said = fred.line();
