@@ -36,7 +36,7 @@
 //!           |      +-------> core <-------+
 //!           |                  |
 //!           |                  v
-//!           +--------------> proto              limits, time, crypto, scram: leaves, for anyone
+//!           +--> client ---> proto              limits, time, crypto, scram: leaves, for anyone
 //! ```
 //!
 //! `core` knows no socket, file, clock or log: an event and the time go in, actions come out.
@@ -63,6 +63,7 @@
 //! | [`proto::reply`] | everything the server can say, refusals and farewells included |
 //! | [`proto::plain`] | the wording of it for people |
 //! | [`proto::coded`] | the same for programs: tags, keys, codes |
+//! | [`proto::coded_client`] | the coded dialect as a client reads and writes it |
 //! | **[`core`]** | **the rules** |
 //! | [`core::event`] | what can happen, and what can be done about it |
 //! | [`core::hub`] | the one entry, lines, deadlines, the end of a session |
@@ -91,9 +92,15 @@
 //! | `net::server` | listening, and the turn |
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
 //! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |
+//! | **[`client`]** | **the other end of the wire** |
+//! | [`client::link`] | one connection without the socket: sign-in, questions and answers |
+//! | [`client::oneshot`] | a command that connects, asks and ends; what is tried again |
+//! | [`client::keys`] | saved keys, so that no password need be kept |
+//! | [`client::shown`] | texts of others made harmless, refusals in words, JSON |
 //! | **[`cli`]** | **the command line, one file a subcommand** |
 
 pub mod cli;
+pub mod client;
 pub mod core;
 pub mod crypto;
 pub mod engine;

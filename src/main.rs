@@ -1,6 +1,10 @@
 //! Parse, run, one line on error, exit code.
 
 use clap::Parser;
+use mms::cli::login::{Login, Logout};
+use mms::cli::recv::Recv;
+use mms::cli::send::{Broadcast, Send};
+use mms::cli::who::{Ping, Who};
 use mms::cli::{Code, server::Server, spool::Spool, user::User};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,10 +17,19 @@ use std::process::ExitCode;
     after_help = "\
 Try it, with the sample users of the repository:
   mms server 1060 users       in one terminal
-  telnet localhost 1060       in another; then type 'signin fred', whose password is fred1"
+  telnet localhost 1060       in another; then type 'signin fred', whose password is fred1
+  mms login --user tim        in a third; then, for scripts:
+  mms send fred 'hi there'"
 )]
 enum Mms {
     Server(Server),
+    Send(Send),
+    Broadcast(Broadcast),
+    Recv(Recv),
+    Who(Who),
+    Ping(Ping),
+    Login(Login),
+    Logout(Logout),
     User(User),
     Spool(Spool),
 }
@@ -33,6 +46,13 @@ fn main() -> ExitCode {
     let out = &mut std::io::stdout();
     let done = match mms {
         Mms::Server(server) => server.run(out),
+        Mms::Send(send) => send.run(out),
+        Mms::Broadcast(broadcast) => broadcast.run(out),
+        Mms::Recv(recv) => recv.run(out),
+        Mms::Who(who) => who.run(out),
+        Mms::Ping(ping) => ping.run(out),
+        Mms::Login(login) => login.run(out),
+        Mms::Logout(logout) => logout.run(out),
         Mms::User(user) => user.run(out),
         Mms::Spool(spool) => spool.run(out),
     };

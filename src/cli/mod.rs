@@ -1,8 +1,13 @@
 //! The command line: clap definitions, one file a subcommand.
 
+pub mod account;
+pub mod login;
+pub mod recv;
+pub mod send;
 pub mod server;
 pub mod spool;
 pub mod user;
+pub mod who;
 
 use std::fmt;
 
@@ -18,6 +23,8 @@ pub struct Failure {
 /// Exit codes, with the numbers of sysexits.h where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
+    /// 1: whether it was done is not known.
+    Unknown = 1,
     /// 64: the command line is wrong.
     Usage = 64,
     /// 65: the input is malformed.
@@ -26,15 +33,17 @@ pub enum Code {
     NoInput = 66,
     /// 67: nobody has that name.
     NoUser = 67,
-    /// 69: the port cannot be had.
+    /// 69: the port cannot be had, or nothing answers there.
     Unavailable = 69,
-    /// 73: a file or directory cannot be made.
+    /// 73: a file or directory cannot be made, or a mailbox is full.
     CannotCreate = 73,
     /// 74: reading or writing failed.
     Io = 74,
     /// 75: not now; the same command may work later.
     TryLater = 75,
-    /// 77: no permission.
+    /// 76: the other end does not speak the protocol.
+    Protocol = 76,
+    /// 77: no permission, or the sign-in was refused.
     Permission = 77,
     /// 78: a configuration file is wrong.
     Config = 78,

@@ -1,6 +1,7 @@
 //! Bytes to values and back. Knows no state, no time, no sockets; nom lives here.
 
 pub mod coded;
+pub mod coded_client;
 pub mod command;
 pub mod id;
 pub mod line;

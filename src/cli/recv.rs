@@ -1,0 +1,252 @@
+//! `mms recv`: takes letters off the server, for scripts. A letter is acknowledged only once it is
+//! written, or the command that it was given to has ended well; until then it stays on the server.
+
+use super::account::{Account, failure, tell};
+use super::{Code, Failure};
+use crate::client::link::{Event, Why};
+use crate::client::oneshot::{Conversation, Errand, Tries, Trouble};
+use crate::client::shown::{Json, Shown, ShownLines};
+use crate::net::Clock;
+use crate::proto::coded_client::{Ask, Kind, Letter};
+use crate::proto::id::LetterId;
+use crate::time::Millis;
+use clap::Args;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::process::{Command, Stdio};
+
+/// How long everything takes that waits for the server only, in milliseconds.
+const PATIENCE_MS: u64 = 30_000;
+
+/// Take the messages that wait for you.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mms recv                                 what waits, then ends
+  mms recv -n 1 --timeout 60               the next message, if one comes within a minute
+  mms recv --follow --json                 each message as it comes, for good
+  mms recv --follow --exec 'tee -a inbox'  each to a command; stdin is the text
+
+JSON: {\"id\":\"1790000000.7\",\"unix_ms\":1790000000123,\"from\":\"tim\",\"text\":\"hi\",
+\"again\":false,\"broadcast\":false}, one a line. A command finds MMS_ID, MMS_UNIX_MS,
+MMS_FROM, MMS_AGAIN and MMS_BROADCAST (0 or 1) in its environment.
+
+You are online while it runs, so it takes the place of a session of yours. A message leaves the
+server once it was written to stdout, or the command has ended with 0. If that was cut short, it
+comes once more, marked as repeated.
+
+Exit codes: 64 no user or no password given; 69 no server there; 74 stdout cannot be written; 75
+try later: signed in elsewhere, or the time was up; or the command failed; 76 that is no MMS
+server; 77 wrong user or password.")]
+pub struct Recv {
+    #[command(flatten)]
+    account: Account,
+    /// End after that many messages, and wait for them.
+    #[arg(short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// How long to wait for messages.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Go on for good, over lost connections, too.
+    #[arg(long)]
+    follow: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Give each message to this command of the shell.
+    #[arg(long, value_name = "CMD", conflicts_with = "json")]
+    exec: Option<String>,
+}
+
+/// How an attempt ended.
+enum End {
+    Done,
+    TimeUp,
+    Failed(Failure),
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for End {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+/// What has been taken so far, over all connections.
+#[derive(Default)]
+struct Taken {
+    count: u64,
+    /// The last letter that was written.
+    last: Option<LetterId>,
+}
+
+impl Recv {
+    /// Takes letters until there is no more to take, or to wait for.
+    pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let (address, login) = self.account.login(Kind::Listener)?;
+        let clock = Clock::start();
+        let now = || clock.now().mono;
+        let waits = self.count.is_some() || self.follow;
+        let until = match self.timeout {
+            Some(timeout) => now().plus(timeout.saturating_mul(1000)),
+            None if waits => Millis(u64::MAX),
+            None => now().plus(PATIENCE_MS),
+        };
+        let out = &mut BufWriter::new(out);
+        let mut tries = Tries::new(&now, until);
+        let mut taken = Taken::default();
+        loop {
+            let patience = now().plus(PATIENCE_MS).min(until);
+            let errand = Errand { server: &address, login: &login, clock: &now, until: patience };
+            let Err(end) = self.once(&errand, until, &mut tries, &mut taken, out) else {
+                continue;
+            };
+            match end {
+                End::Done => return Ok(()),
+                End::TimeUp if self.follow && self.count.is_none() => return Ok(()),
+                End::TimeUp => {
+                    let message = format!("the time is up; {} came", messages(taken.count));
+                    return Err(Failure::new(Code::TryLater, message));
+                }
+                End::Failed(failure) => return Err(failure),
+                End::Trouble(trouble) => {
+                    tries.pause(trouble).map_err(|trouble| failure(&address, &trouble))?
+                }
+            }
+        }
+    }
+
+    /// One connection. It ends with a reason only.
+    fn once(
+        &self,
+        errand: &Errand<'_>,
+        until: Millis,
+        tries: &mut Tries<'_>,
+        taken: &mut Taken,
+        out: &mut dyn Write,
+    ) -> Result<(), End> {
+        let mut conversation = Conversation::open(errand)?;
+        if self.follow {
+            tries.succeeded(true);
+        }
+        let waiting = conversation.waiting;
+        let mut most = match self.count {
+            Some(count) => count,
+            None if self.follow => u64::MAX,
+            None if waiting == 0 && self.timeout.is_some() => taken.count.max(1),
+            None => taken.count + waiting,
+        };
+        // The last acknowledgement was perhaps not heard; then that letter comes once more.
+        let mut owed = taken.last.filter(|_| waiting > 0);
+        while taken.count < most || owed.is_some() {
+            match conversation.wait(until)? {
+                Some(Event::Letter(letter)) => {
+                    owed = owed.filter(|&owed| letter.id < owed);
+                    let is_new = taken.last.is_none_or(|last| letter.id > last);
+                    if is_new && taken.count >= most {
+                        break;
+                    }
+                    if is_new {
+                        self.take(&letter, out)?;
+                        (taken.last, taken.count) = (Some(letter.id), taken.count + 1);
+                        tries.succeeded(self.follow);
+                    } else if self.count.is_none() && !self.follow {
+                        // It was among those that waited.
+                        most = most.saturating_sub(1);
+                    }
+                    let enough = taken.count >= most && owed.is_none();
+                    if enough || self.exec.is_some() || conversation.link.is_quiet() {
+                        flush(out)?;
+                        conversation.link.ask(&Ask::Ack(letter.id));
+                    }
+                }
+                Some(Event::Notice(112, fields)) => {
+                    tell(&format!("somebody else tries to sign in as you: {}", Shown(&fields)));
+                }
+                Some(Event::Notice(113, fields)) => {
+                    taken.count += 1;
+                    tell(&format!("a message was lost on the server's disk: {}", Shown(&fields)));
+                }
+                Some(_) => {}
+                None => {
+                    conversation.close((errand.clock)().plus(1000));
+                    return Err(End::TimeUp);
+                }
+            }
+        }
+        if conversation.close((errand.clock)().plus(PATIENCE_MS)) {
+            return Err(End::Done);
+        }
+        Err(End::Trouble(Trouble::Closed(Why::Lost)))
+    }
+
+    /// Writes a letter or gives it to the command.
+    fn take(&self, letter: &Letter, out: &mut dyn Write) -> Result<(), End> {
+        match &self.exec {
+            Some(command) => execute(command, letter),
+            None => {
+                let line = if self.json { json(letter) } else { plain(letter) };
+                out.write_all(line.as_bytes()).map_err(|error| unwritten(&error))
+            }
+        }
+    }
+}
+
+fn messages(count: u64) -> String {
+    format!("{count} message{}", if count == 1 { "" } else { "s" })
+}
+
+fn flush(out: &mut dyn Write) -> Result<(), End> {
+    out.flush().map_err(|error| unwritten(&error))
+}
+
+/// Nothing more can be written: what was not acknowledged stays on the server.
+fn unwritten(error: &io::Error) -> End {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return End::Done;
+    }
+    End::Failed(Failure::new(Code::Io, format!("stdout: {error}")))
+}
+
+fn plain(letter: &Letter) -> String {
+    let again = if letter.again { "(again) " } else { "" };
+    format!("{again}{}: {}\n", Shown(&letter.from), ShownLines(&letter.text))
+}
+
+fn json(letter: &Letter) -> String {
+    format!(
+        "{{\"id\":\"{}\",\"unix_ms\":{},\"from\":{},\"text\":{},\"again\":{},\"broadcast\":{}}}\n",
+        letter.id,
+        letter.unix_ms,
+        Json(&letter.from),
+        Json(&letter.text),
+        letter.again,
+        letter.broadcast
+    )
+}
+
+fn execute(command: &str, letter: &Letter) -> Result<(), End> {
+    let failed = |what: String| {
+        let message = format!("{command}: {what}; the message from {} stays", Shown(&letter.from));
+        End::Failed(Failure::new(Code::TryLater, message))
+    };
+    let digit = |yes: bool| if yes { "1" } else { "0" };
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::piped())
+        .env("MMS_ID", letter.id.to_string())
+        .env("MMS_UNIX_MS", letter.unix_ms.to_string())
+        .env("MMS_FROM", &letter.from)
+        .env("MMS_AGAIN", digit(letter.again))
+        .env("MMS_BROADCAST", digit(letter.broadcast))
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command need not read; how it ends is what counts.
+        _ = stdin.write_all(letter.text.as_bytes()).and_then(|()| stdin.write_all(b"\n"));
+    }
+    match child.wait() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(status.to_string())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}

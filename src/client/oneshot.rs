@@ -1,0 +1,391 @@
+//! A command that connects, asks and ends: the socket around a [`Link`], and what is tried again
+//! when a connection is lost.
+//!
+//! A message carries a key of its own. After a lost connection nobody knows whether it was stored,
+//! so it is sent again under the same key, and the server stores it once.
+//!
+//! The clock is an argument; the pauses between tries are the only place that sleeps.
+
+use super::link::{Event, Link, Login, State, Why};
+use crate::proto::coded_client::{Answer, Ask};
+use crate::scram::NONCE_ENTROPY_BYTES;
+use crate::time::Millis;
+use std::fmt;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+/// Messages on their way at a time: fewer than the keys that a server remembers, and few enough
+/// that neither end waits for the other to read.
+const UNDER_WAY_MOST: usize = 128;
+/// The same in bytes of text.
+const UNDER_WAY_BYTES_MOST: usize = 128 << 10;
+/// Pauses between tries grow from this to [`PAUSE_MOST_MS`], in milliseconds.
+const PAUSE_LEAST_MS: u64 = 50;
+/// The longest pause between tries, in milliseconds.
+const PAUSE_MOST_MS: u64 = 4000;
+/// Longest wait in one read, in milliseconds.
+const READ_MOST_MS: u64 = 60_000;
+/// A server that says nothing for so long is gone: it pings an idle session much sooner.
+const SILENT_MOST_MS: u64 = 300_000;
+/// Tries at a server that was never reached: 0.7 s, in which one that restarts is back.
+const TRIES_UNREACHED: u32 = 5;
+/// Tries in all.
+const TRIES_MOST: u32 = 20;
+
+/// Tells the time.
+pub type Clock<'a> = &'a dyn Fn() -> Millis;
+
+/// Why a conversation came to nothing.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Nothing listens there, or there is no such host.
+    Unreachable(io::Error),
+    /// It took too long; the state tells for what.
+    TimedOut(State),
+    /// It ended.
+    Closed(Why),
+    /// The machine has no random numbers.
+    NoEntropy(String),
+}
+
+impl Trouble {
+    /// Whether the same may go well a little later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(error) => error.kind() != ErrorKind::InvalidInput,
+            Self::Closed(Why::Lost | Why::TurnedAway(_)) => true,
+            Self::Closed(Why::Refused(refused)) => refused.code == 432,
+            Self::Closed(Why::Goodbye { reason, .. }) => {
+                matches!(&**reason, "shutting-down" | "idle" | "unresponsive")
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "no server there: {error}"),
+            Self::TimedOut(State::Greeting) => f.write_str("the server does not say anything"),
+            Self::TimedOut(_) => f.write_str("the server does not answer in time"),
+            Self::Closed(why) => write!(f, "{why}"),
+            Self::NoEntropy(error) => write!(f, "no random numbers: {error}"),
+        }
+    }
+}
+
+/// Random bytes.
+pub fn entropy<const N: usize>() -> Result<[u8; N], Trouble> {
+    let mut bytes = [0; N];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => Err(Trouble::NoEntropy(error.to_string())),
+    }
+}
+
+/// Where, as whom and until when.
+#[derive(Clone, Copy)]
+pub struct Errand<'a> {
+    /// `host:port`.
+    pub server: &'a str,
+    /// As whom.
+    pub login: &'a Login,
+    /// What time it is.
+    pub clock: Clock<'a>,
+    /// When to give up.
+    pub until: Millis,
+}
+
+/// A connection with a session.
+pub struct Conversation<'a> {
+    stream: TcpStream,
+    /// What is known of the other end.
+    pub link: Link,
+    clock: Clock<'a>,
+    /// When something came last.
+    heard: Millis,
+    /// Letters waiting when it began.
+    pub waiting: u64,
+    /// The user's name as the server spells it.
+    pub user: String,
+}
+
+impl<'a> Conversation<'a> {
+    /// Connects and signs in, once.
+    pub fn open(errand: &Errand<'a>) -> Result<Self, Trouble> {
+        let link = Link::open(errand.login, &entropy::<NONCE_ENTROPY_BYTES>()?);
+        let mut conversation = Self::connect(errand.server, link, errand.clock, errand.until)?;
+        loop {
+            match conversation.wait(errand.until)? {
+                Some(Event::SignedIn { user, waiting, .. }) => {
+                    (conversation.user, conversation.waiting) = (user, waiting);
+                    return Ok(conversation);
+                }
+                Some(_) => {}
+                None => return Err(Trouble::TimedOut(conversation.link.state())),
+            }
+        }
+    }
+
+    fn connect(server: &str, link: Link, clock: Clock<'a>, until: Millis) -> Result<Self, Trouble> {
+        let mut last = io::Error::new(ErrorKind::NotFound, "no such host");
+        for address in server.to_socket_addrs().map_err(Trouble::Unreachable)? {
+            let left = until.since(clock()).max(1);
+            match TcpStream::connect_timeout(&address, Duration::from_millis(left)) {
+                Ok(stream) => {
+                    // Without it each small request waits for an acknowledgement.
+                    stream.set_nodelay(true).map_err(Trouble::Unreachable)?;
+                    let (heard, user) = (clock(), String::new());
+                    return Ok(Self { stream, link, clock, heard, waiting: 0, user });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(Trouble::Unreachable(last))
+    }
+
+    /// Waits for the next event; writes what is to be said first. `None`: it is late.
+    pub fn wait(&mut self, until: Millis) -> Result<Option<Event>, Trouble> {
+        let mut bytes = [0; 16 << 10];
+        loop {
+            self.say(until);
+            match self.link.event() {
+                Some(Event::Closed(why)) => return Err(Trouble::Closed(why)),
+                Some(event) => return Ok(Some(event)),
+                None => {}
+            }
+            let left = until.since((self.clock)());
+            if left == 0 {
+                return Ok(None);
+            }
+            if (self.clock)().since(self.heard) > SILENT_MOST_MS {
+                self.link.lost();
+                continue;
+            }
+            self.stream
+                .set_read_timeout(Some(Duration::from_millis(left.min(READ_MOST_MS))))
+                .map_err(|_| Trouble::Closed(Why::Lost))?;
+            match self.stream.read(&mut bytes) {
+                Ok(0) => self.link.lost(),
+                Ok(count) => {
+                    self.heard = (self.clock)();
+                    self.link.receive(&bytes[..count]);
+                }
+                Err(error) if is_a_pause(error.kind()) => {}
+                Err(_) => self.link.lost(),
+            }
+        }
+    }
+
+    /// Writes what is to be said. A fault shows when the answer is read: the server's last words
+    /// may still be there.
+    fn say(&mut self, until: Millis) {
+        let output = self.link.take_output();
+        if output.is_empty() {
+            return;
+        }
+        let left = Duration::from_millis(until.since((self.clock)()).max(1));
+        let written = self.stream.set_write_timeout(Some(left));
+        if written.and_then(|()| self.stream.write_all(&output)).is_err() {
+            _ = self.stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Signs out and waits for the answer. True: the server has taken everything that was said.
+    pub fn close(mut self, until: Millis) -> bool {
+        let number = self.link.ask(&Ask::SignOut);
+        loop {
+            match self.wait(until) {
+                Ok(Some(Event::Answered(answered, _))) if Some(answered) == number => return true,
+                // What comes now was not asked for, and stays with the server.
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+}
+
+fn is_a_pause(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// Asks a server whether it is there, without an account.
+pub fn knock(server: &str, clock: Clock<'_>, until: Millis) -> Result<(), Trouble> {
+    let mut visit = Conversation::connect(server, Link::knock(), clock, until)?;
+    loop {
+        match visit.wait(until)? {
+            Some(Event::Answered(0, _)) => return Ok(()),
+            Some(_) => {}
+            None => return Err(Trouble::TimedOut(visit.link.state())),
+        }
+    }
+}
+
+/// Tries at one thing, and the pauses between them.
+pub struct Tries<'a> {
+    clock: Clock<'a>,
+    until: Millis,
+    made: u32,
+    /// The server was there at least once.
+    reached: bool,
+    /// How many are made at most, once it was.
+    most: u32,
+}
+
+impl<'a> Tries<'a> {
+    /// None made yet.
+    #[must_use]
+    pub fn new(clock: Clock<'a>, until: Millis) -> Self {
+        Self { clock, until, made: 0, reached: false, most: TRIES_MOST }
+    }
+
+    /// After a success tries are counted anew; `endless`: not at all.
+    pub fn succeeded(&mut self, endless: bool) {
+        (self.made, self.reached) = (0, true);
+        self.most = if endless { u32::MAX } else { TRIES_MOST };
+    }
+
+    /// Pauses before the next try, or gives the trouble back if there is to be none.
+    pub fn pause(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        self.made = self.made.saturating_add(1);
+        self.reached |= !matches!(trouble, Trouble::Unreachable(_));
+        let most = if self.reached { self.most } else { TRIES_UNREACHED };
+        let pause = (PAUSE_LEAST_MS << self.made.min(16)).min(2 * PAUSE_MOST_MS) / 2;
+        // Between half of it and all of it, so that many who were cut off do not come at once.
+        let [dice] = entropy::<1>()?;
+        let pause = pause / 2 + pause * u64::from(dice) / 512;
+        let left = self.until.since((self.clock)());
+        if !trouble.may_pass() || self.made >= most || left <= pause {
+            return Err(trouble);
+        }
+        sleep(pause);
+        Ok(())
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // a command for scripts has nothing else to do meanwhile
+fn sleep(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// Whom a message is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// These users.
+    Users(Vec<String>),
+    /// Everyone who is online.
+    Everyone,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub struct Message {
+    /// Its key.
+    pub key: String,
+    /// Its text.
+    pub text: String,
+    /// What the server said to it.
+    pub answer: Option<Answer>,
+    /// It was written to a connection: without an answer nobody knows whether it is stored.
+    pub tried: bool,
+}
+
+impl Message {
+    /// Not sent yet.
+    #[must_use]
+    pub fn new(key: String, text: String) -> Self {
+        Self { key, text, answer: None, tried: false }
+    }
+}
+
+/// What sends messages: it keeps its connection from one batch to the next.
+pub struct Sender<'a> {
+    errand: Errand<'a>,
+    to: &'a To,
+    conversation: Option<Conversation<'a>>,
+    /// How long each batch may take, in milliseconds.
+    timeout_ms: u64,
+}
+
+impl<'a> Sender<'a> {
+    /// Not connected yet.
+    #[must_use]
+    pub fn new(errand: Errand<'a>, to: &'a To, timeout_ms: u64) -> Self {
+        Self { errand, to, conversation: None, timeout_ms }
+    }
+
+    /// Sends until each message is answered; connects anew where that may help. `last`: no more
+    /// will follow, so the goodbye travels with the messages.
+    pub fn send(&mut self, messages: &mut [Message], last: bool) -> Result<(), Trouble> {
+        let clock = self.errand.clock;
+        let until = clock().plus(self.timeout_ms);
+        self.errand.until = until;
+        let mut tries = Tries::new(clock, until);
+        loop {
+            let trouble = match self.once(messages, last) {
+                Ok(()) => return Ok(()),
+                Err(trouble) => trouble,
+            };
+            self.conversation = None;
+            // What got through once will again.
+            tries.reached |= messages.iter().any(|message| message.tried);
+            tries.pause(trouble)?;
+        }
+    }
+
+    fn once(&mut self, messages: &mut [Message], last: bool) -> Result<(), Trouble> {
+        let until = self.errand.until;
+        if self.conversation.is_none() {
+            self.conversation = Some(Conversation::open(&self.errand)?);
+        }
+        let Some(conversation) = &mut self.conversation else { return Ok(()) };
+        let mut open: Vec<usize> =
+            (0..messages.len()).filter(|&n| messages[n].answer.is_none()).rev().collect();
+        let mut under_way: Vec<(u64, usize)> = Vec::new();
+        loop {
+            // Nothing can be asked once it is closed; waiting tells why.
+            // Asked in bursts, as each turn of the server has its price.
+            let few = under_way.len() <= UNDER_WAY_MOST / 2;
+            let is_in = conversation.link.state() == State::In;
+            let most = if few && is_in { UNDER_WAY_MOST } else { 0 };
+            let mut bytes: usize = under_way.iter().map(|&(_, n)| messages[n].text.len()).sum();
+            while under_way.len() < most && bytes < UNDER_WAY_BYTES_MOST {
+                let Some(n) = open.pop() else { break };
+                let Message { key, text, tried, .. } = &mut messages[n];
+                let ask = match self.to {
+                    To::Users(to) => Ask::Send { key, to, text },
+                    To::Everyone => Ask::Broadcast { key, text },
+                };
+                *tried = true;
+                bytes += text.len();
+                under_way.extend(conversation.link.ask(&ask).map(|number| (number, n)));
+                if last && open.is_empty() {
+                    conversation.link.ask(&Ask::SignOut);
+                }
+            }
+            if under_way.is_empty() && open.is_empty() {
+                return Ok(());
+            }
+            match conversation.wait(until)? {
+                Some(Event::Answered(number, answer)) => {
+                    if let Some(at) = under_way.iter().position(|&(open, _)| open == number) {
+                        let (_, n) = under_way.remove(at);
+                        messages[n].answer = Some(answer);
+                    }
+                }
+                Some(_) => {}
+                None => return Err(Trouble::TimedOut(State::In)),
+            }
+        }
+    }
+
+    /// Signs out.
+    pub fn close(self) {
+        if let Some(conversation) = self.conversation {
+            conversation.close(self.errand.until);
+        }
+    }
+}
