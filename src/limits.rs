@@ -11,6 +11,8 @@ pub const LINE_BYTES_BEFORE_SIGNIN: usize = 512;
 pub const BYTES_BEFORE_SIGNIN: usize = 2048;
 /// Longest message text in bytes.
 pub const BODY_BYTES: usize = 2000;
+/// Users that one user may block.
+pub const BLOCKS: usize = 1000;
 /// Longest message text by count in the coded dialect, in bytes.
 pub const COUNTED_BYTES: usize = 64 << 10;
 /// Longest tag of a command in the coded dialect, in bytes.

@@ -378,6 +378,7 @@ impl Report<'_> {
             400..=499 => (Code::TryLater, "later"),
             501 | 502 | 504 | 551 | 553 => (Code::Data, "refused"),
             552 => (Code::Data, "self"),
+            557 => (Code::Permission, "blocked"),
             // Whether an earlier try stored it is not known.
             554 => (Code::Unknown, "refused"),
             550 | 556 => (Code::NoUser, "unknown"),

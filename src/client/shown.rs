@@ -77,6 +77,7 @@ impl Display for Refused {
             550 => write!(f, "there is no user {first}; did you mean {second}?"),
             551 => write!(f, "{first} cannot be a user's name"),
             552 => f.write_str("this server takes no messages to oneself"),
+            557 => f.write_str("the message could not be delivered"),
             553 => f.write_str("this key was used for another message already"),
             554 => f.write_str("this key is too old: whether its message was stored is not known"),
             556 => f.write_str("nobody else is online"),

@@ -1,6 +1,7 @@
 //! What outlives the process: the records of the journal as values, and the one thing the rules
 //! ask of it. How a record becomes bytes is `store/record.rs`'s business.
 
+pub use crate::proto::command::Switch;
 pub use crate::proto::id::LetterId;
 
 /// Where a record stands in the journal. The body is the end of the record.
@@ -128,6 +129,15 @@ pub enum Record<'a> {
         /// When, milliseconds since 1970 UTC.
         unix_ms: u64,
     },
+    /// The user takes no messages from the other, or does so again.
+    Blocks {
+        /// Who blocks.
+        user: &'a str,
+        /// Whom.
+        other: &'a str,
+        /// On is blocked.
+        switch: Switch,
+    },
     /// The user signed in.
     SignedIn {
         /// Who.
@@ -166,6 +176,7 @@ impl Record<'_> {
             | Self::Alive { unix_ms }
             | Self::Stopped { unix_ms } => Some(unix_ms),
             Self::Keyed { .. }
+            | Self::Blocks { .. }
             | Self::Offered { .. }
             | Self::Settled { .. }
             | Self::Held { .. } => None,
@@ -182,6 +193,7 @@ impl Record<'_> {
             Self::Started { .. }
                 | Self::Letter(_)
                 | Self::Keyed { .. }
+                | Self::Blocks { .. }
                 | Self::Offered { .. }
                 | Self::Held { .. }
         )

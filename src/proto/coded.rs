@@ -2,7 +2,7 @@
 //! of the server begins with a code of three digits, and a reply repeats the tag of its command.
 //! The grammar of a command is the plain one, with tags, keys and texts by count added.
 
-use super::command::{self, Command, CommandFault, Problem, Recipients, Verb};
+use super::command::{self, Command, CommandFault, Problem, Recipients, Switch, Verb};
 use super::id::LetterId;
 use super::name::UserName;
 use super::reply::{Farewell, Fates, Names, Refusal, Reply};
@@ -321,6 +321,11 @@ fn worded(reply: &Reply) -> (&'static str, String) {
         Reply::Away(text) => ("262", format!("away {text}")),
         Reply::Help(verb) => ("263", help(*verb)),
         Reply::Pong => ("264", "pong".into()),
+        Reply::Notify(switch) => ("265", format!("notify {}", on_off(*switch))),
+        Reply::Block { user, switch: Switch::On } => ("266", format!("blocked {user}")),
+        Reply::Block { user, switch: Switch::Off } => ("266", format!("unblocked {user}")),
+        Reply::Presence { user, switch: Switch::On } => ("110", format!("{user} online")),
+        Reply::Presence { user, switch: Switch::Off } => ("110", format!("{user} offline")),
         Reply::AutoReply { from, text } => ("101", format!("{from} {text}")),
         Reply::SecondSignIn { address, .. } => ("112", format!("second-signin {address}")),
         Reply::LetterDamaged(from) => ("113", format!("damaged {from}")),
@@ -339,6 +344,13 @@ fn capabilities() -> String {
     use crate::limits::{COUNTED_BYTES, LINE_BYTES};
     let version = env!("CARGO_PKG_VERSION");
     format!("coded 1 mms/{version} scram-sha-256 plain line={LINE_BYTES} body={COUNTED_BYTES}")
+}
+
+fn on_off(switch: Switch) -> &'static str {
+    match switch {
+        Switch::On => "on",
+        Switch::Off => "off",
+    }
 }
 
 /// An id, or `-` where nothing was stored.
@@ -370,7 +382,13 @@ fn names(names: &Names) -> String {
 
 fn fates_of(fates: &Fates) -> String {
     let mut text = OrDash(fates.id).to_string();
-    for (names, fate) in [(&fates.sent, "sent"), (&fates.saved, "saved"), (&fates.full, "full")] {
+    let fates_by_name = [
+        (&fates.sent, "sent"),
+        (&fates.saved, "saved"),
+        (&fates.full, "full"),
+        (&fates.blocked, "blocked"),
+    ];
+    for (names, fate) in fates_by_name {
         for name in names {
             _ = write!(text, " {name}={fate}");
         }
@@ -404,6 +422,9 @@ fn refused(refusal: &Refusal) -> (&'static str, String) {
         Refusal::Blocked { left_s, .. } => ("431", format!("blocked {left_s}")),
         Refusal::SignInsBusy => ("432", "busy".into()),
         Refusal::MailboxFull(user) => ("452", format!("full {user}")),
+        Refusal::Undeliverable(user) => ("557", format!("undeliverable {user}")),
+        Refusal::BlocksFull(most) => ("558", format!("blocks-full {most}")),
+        Refusal::BlockSelf => ("559", "block-self".into()),
         Refusal::KeysFull => ("454", "key-table-full".into()),
         Refusal::Unknown { word, hint } => {
             let hint = hint.map_or("", Verb::name);

@@ -30,13 +30,19 @@ pub enum Verb {
     Broadcast,
     /// `away`
     Away,
+    /// `notify`
+    Notify,
+    /// `block`
+    Block,
+    /// `unblock`
+    Unblock,
     /// `signout`
     SignOut,
 }
 
 impl Verb {
     /// All of them, in the order in which help lists them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Help,
         Self::SignIn,
         Self::WhoIsOn,
@@ -46,6 +52,9 @@ impl Verb {
         Self::Send,
         Self::Broadcast,
         Self::Away,
+        Self::Notify,
+        Self::Block,
+        Self::Unblock,
         Self::SignOut,
     ];
 
@@ -62,6 +71,9 @@ impl Verb {
             Self::Send => &["send", "message", "msg", "tell"],
             Self::Broadcast => &["broadcast"],
             Self::Away => &["away"],
+            Self::Notify => &["notify"],
+            Self::Block => &["block"],
+            Self::Unblock => &["unblock"],
             Self::SignOut => &["signout", "logout", "logoff", "exit", "quit", "bye"],
         }
     }
@@ -87,6 +99,9 @@ impl Verb {
                 &["broadcast <message>", "broadcast <user> [<user> ...] message <message>"]
             }
             Self::Away => &["away [message]"],
+            Self::Notify => &["notify on", "notify off"],
+            Self::Block => &["block <user>"],
+            Self::Unblock => &["unblock <user>"],
             Self::SignOut => &["signout"],
         }
     }
@@ -104,6 +119,9 @@ impl Verb {
             Self::Send => "a message to one user or several; kept for those who are away",
             Self::Broadcast => "a message to everyone online, or to those named",
             Self::Away => "answer messages for you until your next command",
+            Self::Notify => "be told when users sign in and off, until you sign off",
+            Self::Block => "take no messages from a user, and hide from him that you are online",
+            Self::Unblock => "the contrary of block",
             Self::SignOut => "end the session",
         }
     }
@@ -170,8 +188,26 @@ pub enum Command<'a> {
     },
     /// Answer for me, with this text or the default one.
     Away(Option<&'a str>),
+    /// Tell me when users sign in and off, or no longer.
+    Notify(Switch),
+    /// Take no messages from a user, or do so again.
+    Block {
+        /// Whom.
+        user: &'a str,
+        /// On blocks, off unblocks.
+        switch: Switch,
+    },
     /// End the session.
     SignOut,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 impl Command<'_> {
@@ -187,6 +223,9 @@ impl Command<'_> {
             Self::Send { .. } => Verb::Send,
             Self::Broadcast { .. } => Verb::Broadcast,
             Self::Away(_) => Verb::Away,
+            Self::Notify(_) => Verb::Notify,
+            Self::Block { switch: Switch::On, .. } => Verb::Block,
+            Self::Block { switch: Switch::Off, .. } => Verb::Unblock,
             Self::SignOut => Verb::SignOut,
         }
     }
@@ -233,6 +272,8 @@ pub enum Problem {
     LongList,
     /// The command takes fewer words.
     Extra,
+    /// It is neither `on` nor `off`.
+    OnOff,
     /// A number is missing, no number or out of these bounds.
     Number {
         /// The least.
@@ -252,6 +293,7 @@ impl std::fmt::Display for Problem {
             Self::OpenList => f.write_str("')' is missing behind the list of users"),
             Self::LongList => write!(f, "{LIST_RECIPIENTS} users at most"),
             Self::Extra => f.write_str("too many words"),
+            Self::OnOff => f.write_str("'on' or 'off' is wanted"),
             Self::Number { least, most, unit } => {
                 write!(f, "a number of {unit} is wanted, {least} to {most}")
             }
@@ -288,7 +330,8 @@ fn number(input: &str) -> IResult<&str, &str> {
     all_consuming(terminated(digit1, blanks)).parse(input)
 }
 
-/// `command = blanks ["/"] ( help / signin / who / window / send / broadcast / away / signout )`
+/// `command = blanks ["/"] ( help / signin / who / window / send / broadcast / away`
+/// `            / notify / block / signout )`
 ///
 /// Linear in the line; never fails on any input but by saying why.
 pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandFault<'_>> {
@@ -316,6 +359,9 @@ pub(super) fn command<'a>(
         Verb::Away => Ok(Command::Away(message(arguments).ok().map(|(_, text)| text))),
         Verb::WhoLast => window(arguments, 1440, 60_000, "minutes").map_err(fault),
         Verb::WhoElseSince => window(arguments, 86_400, 1000, "seconds").map_err(fault),
+        Verb::Notify => notify(arguments).map_err(fault),
+        Verb::Block => block(arguments, Switch::On).map_err(fault),
+        Verb::Unblock => block(arguments, Switch::Off).map_err(fault),
         Verb::Help => help(arguments),
         Verb::WhoIsOn | Verb::WhoElse | Verb::SignOut if !arguments.is_empty() => {
             Err(fault(Problem::Extra))
@@ -401,6 +447,23 @@ fn without_word_user(list: &str) -> &str {
         .parse(list)
         .unwrap_or((list, None));
     left
+}
+
+/// `notify = "notify" gap ( "on" / "off" ) blanks`
+fn notify(arguments: &str) -> Result<Command<'_>, Problem> {
+    let (after, state) = word(arguments).map_err(|_| Problem::OnOff)?;
+    match state {
+        _ if !after.is_empty() => Err(Problem::Extra),
+        _ if state.eq_ignore_ascii_case("on") => Ok(Command::Notify(Switch::On)),
+        _ if state.eq_ignore_ascii_case("off") => Ok(Command::Notify(Switch::Off)),
+        _ => Err(Problem::OnOff),
+    }
+}
+
+/// `block = ( "block" / "unblock" ) gap word`
+fn block(arguments: &str, switch: Switch) -> Result<Command<'_>, Problem> {
+    let (after, user) = word(arguments).map_err(|_| Problem::NoUser)?;
+    if after.is_empty() { Ok(Command::Block { user, switch }) } else { Err(Problem::Extra) }
 }
 
 /// `window = ( "wholast" / "whoelsesince" ) gap number`

@@ -1,6 +1,6 @@
 //! The plain dialect's wording: replies as lines for people, each behind `>> `.
 
-use super::command::Verb;
+use super::command::{Switch, Verb};
 use super::name::UserName;
 use super::reply::{Farewell, Fates, Names, Refusal, Reply};
 use super::telnet::{HIDE_TYPING, SHOW_TYPING};
@@ -113,6 +113,14 @@ impl Display for Words<'_> {
             Reply::Away(text) => write!(f, "You are now away: {text}"),
             Reply::NoLongerAway => f.write_str("You are no longer away"),
             Reply::AutoReply { from, text } => write!(f, "{from}: {text} (automatic reply)"),
+            Reply::Notify(Switch::On) => f.write_str("You are told when users sign in and off"),
+            Reply::Notify(Switch::Off) => {
+                f.write_str("You are no longer told when users sign in and off")
+            }
+            Reply::Presence { user, switch: Switch::On } => write!(f, "{user} has signed in"),
+            Reply::Presence { user, switch: Switch::Off } => write!(f, "{user} has signed off"),
+            Reply::Block { user, switch: Switch::On } => write!(f, "{user} is blocked"),
+            Reply::Block { user, switch: Switch::Off } => write!(f, "{user} is not blocked"),
             Reply::SignedOff(user) => write!(f, "user {user} has signed off"),
             Reply::SecondSignIn { user, address } => {
                 write!(f, "somebody at {address} tries to sign in as {user} with your password")
@@ -224,6 +232,10 @@ impl Display for Told<'_> {
             next(f)?;
             write!(f, "mailbox full: {}", And(&fates.full))?;
         }
+        if !fates.blocked.is_empty() {
+            next(f)?;
+            write!(f, "could not be delivered to {}", And(&fates.blocked))?;
+        }
         if fates.to_self.is_some() {
             next(f)?;
             f.write_str("not to yourself")?;
@@ -305,6 +317,13 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
             say(out, format_args!("no such user: {name}; 'whoison' lists the users"));
         }
         Refusal::ToSelf => say(out, "messages to yourself are not allowed here"),
+        Refusal::Undeliverable(user) => {
+            say(out, format_args!("your message to {user} could not be delivered"));
+        }
+        Refusal::BlocksFull(most) => {
+            say(out, format_args!("{most} users are blocked already; 'unblock' one first"));
+        }
+        Refusal::BlockSelf => say(out, "nobody can block himself"),
         Refusal::MailboxFull(user) => {
             say(out, format_args!("mailbox full: {user}; not sent, try again later"));
         }
@@ -312,6 +331,19 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::Switch => {
             say(out, "'coded 1' is the only version, and it must be the first line");
         }
+        Refusal::Malformed(_)
+        | Refusal::BadTag
+        | Refusal::NotPresent
+        | Refusal::KeyReused
+        | Refusal::KeyTooOld
+        | Refusal::KeysFull
+        | Refusal::BadAck => refused_in_code(refusal, out),
+    }
+}
+
+/// What only a program can be refused, for the sake of completeness.
+fn refused_in_code(refusal: &Refusal, out: &mut Vec<u8>) {
+    match refusal {
         Refusal::Malformed(usage) => say(out, format_args!("usage: {usage}")),
         Refusal::BadTag => say(out, "that is no tag"),
         Refusal::NotPresent => say(out, "this session is not present"),
@@ -319,6 +351,8 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::KeyTooOld => say(out, "that key is too old to be known"),
         Refusal::KeysFull => say(out, "too many keys are remembered, try again later"),
         Refusal::BadAck => say(out, "nothing with that number was shown"),
+        // The others are worded above.
+        _ => {}
     }
 }
 
@@ -395,13 +429,14 @@ mod tests {
             saved: vec![name("c")],
             unknown: vec!["x!".into()],
             full: vec![name("d")],
+            blocked: vec![name("f")],
             to_self: Some(name("e")),
             id: None,
         };
         assert_eq!(
             text(&Reply::Fates(Box::new(fates))),
             ">> message sent to a and b; c is offline, message will be saved for future delivery; \
-             no such user: x!; mailbox full: d; not to yourself\r\n"
+             no such user: x!; mailbox full: d; could not be delivered to f; not to yourself\r\n"
         );
     }
 

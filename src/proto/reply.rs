@@ -1,6 +1,6 @@
 //! Everything the server can say, as values. The rules produce them; a dialect only words them.
 
-use super::command::{Problem, Verb};
+use super::command::{Problem, Switch, Verb};
 use super::id::LetterId;
 use super::name::{NameFault, UserName};
 use super::text::TextFault;
@@ -91,6 +91,22 @@ pub enum Reply {
         /// The text.
         text: Rc<str>,
     },
+    /// Whether the session is told who signs in and off.
+    Notify(Switch),
+    /// A user has signed in or off: told to who asked for it.
+    Presence {
+        /// Who.
+        user: UserName,
+        /// On is in.
+        switch: Switch,
+    },
+    /// No messages are taken from the user from now on, or they are again.
+    Block {
+        /// Whom.
+        user: UserName,
+        /// On is blocked.
+        switch: Switch,
+    },
     /// The session has ended at its user's wish.
     SignedOff(UserName),
     /// Somebody who knows the password tries to sign in as the user of this session.
@@ -130,6 +146,8 @@ pub struct Fates {
     pub unknown: Vec<Box<str>>,
     /// No room; not stored.
     pub full: Vec<UserName>,
+    /// They take no messages from the sender; not stored.
+    pub blocked: Vec<UserName>,
     /// The sender himself, where that is not allowed; not stored.
     pub to_self: Option<UserName>,
     /// The letter's number, if it was stored for anybody.
@@ -189,6 +207,12 @@ pub enum Refusal {
     },
     /// Messages to oneself are not allowed here.
     ToSelf,
+    /// The recipient takes no messages from the sender.
+    Undeliverable(UserName),
+    /// So many users are blocked already.
+    BlocksFull(usize),
+    /// One cannot block oneself.
+    BlockSelf,
     /// The recipient's mailbox is full.
     MailboxFull(UserName),
     /// Nobody else is online to hear a broadcast.
@@ -265,6 +289,7 @@ impl Reply {
                 | Self::AutoReply { .. }
                 | Self::SecondSignIn { .. }
                 | Self::LetterDamaged(_)
+                | Self::Presence { .. }
                 | Self::Ping
                 | Self::Farewell(_)
         )

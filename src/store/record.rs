@@ -17,7 +17,7 @@
 //! Numbers in the frame are lower-case hexadecimal and nothing else is accepted: an upper-case
 //! digit is one bit away from a lower-case one, and every single flipped bit must be noticed.
 
-use crate::core::record::{Key, Letter, LetterId, LetterKind, Record};
+use crate::core::record::{Key, Letter, LetterId, LetterKind, Record, Switch};
 use crc32fast::Hasher;
 
 /// The format this code writes. A segment of a later one is refused.
@@ -104,6 +104,17 @@ pub fn encode(out: &mut Vec<u8>, batch: u64, record: &Record<'_>) -> usize {
             push_id(out, *id);
             out.push(b' ');
             push_decimal(out, *unix_ms);
+            finish(out, start)
+        }
+        Record::Blocks { user, other, switch } => {
+            let start = begin(out, b'B', batch);
+            out.extend_from_slice(user.as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(other.as_bytes());
+            out.extend_from_slice(match switch {
+                Switch::On => b" on",
+                Switch::Off => b" off",
+            });
             finish(out, start)
         }
         Record::SignedIn { user, unix_ms } => encode_presence(out, b'I', batch, user, *unix_ms),
@@ -311,6 +322,15 @@ fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
                     let (id, unix_ms) = rest.split_once(' ')?;
                     let (key, id) = (read_key(key)?, read_id(id)?);
                     Record::Keyed { user, key, id, unix_ms: decimal(unix_ms)? }
+                }
+                b'B' => {
+                    let (other, switch) = rest.split_once(' ')?;
+                    let switch = match switch {
+                        "on" => Switch::On,
+                        "off" => Switch::Off,
+                        _ => return None,
+                    };
+                    Record::Blocks { user, other, switch }
                 }
                 b'I' => Record::SignedIn { user, unix_ms: decimal(rest)? },
                 b'U' => Record::SignedOff { user, unix_ms: decimal(rest)? },
@@ -540,6 +560,8 @@ mod tests {
                 5 => Record::SignedOff { user, unix_ms },
                 6 => Record::Alive { unix_ms },
                 7 => Record::Stopped { unix_ms },
+                11 => Record::Blocks { user, other: user, switch: Switch::On },
+                12 => Record::Blocks { user, other: user, switch: Switch::Off },
                 10 => Record::Keyed { user, key: self.key(), id: self.id, unix_ms },
                 _ => Record::Letter(Letter {
                     id: self.id,

@@ -134,7 +134,7 @@ impl Hub {
                 self.note_command(Some(user), Some(Verb::Broadcast), turn);
                 self.broadcast(conn, user, text, None, key, turn);
             }
-            Request::Command(Command::Away(_)) if self.is_tool(conn) => {
+            Request::Command(Command::Away(_) | Command::Notify(_)) if self.is_tool(conn) => {
                 self.refuse(conn, Refusal::NotPresent, turn);
             }
             Request::Command(command) => self.obey(conn, user, command, turn),

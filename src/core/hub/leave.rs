@@ -7,6 +7,7 @@ use crate::core::event::{Action, Conn, End, Note};
 use crate::core::password::Verifier;
 use crate::core::record::Record;
 use crate::core::session::{Session, Stage};
+use crate::proto::command::Switch;
 use crate::proto::name::UserName;
 use crate::proto::reply::{Farewell, Reply};
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ impl Hub {
             self.say(conn, Reply::PasswordRead, turn);
         }
         self.withdraw(conn);
+        self.notified.retain(|&other| other != conn);
         let mut unread = None;
         if let Some(user) = self.session(conn).and_then(Session::plain_reader) {
             unread = self.user(user).mailbox.last_shown().map(|last| (user, last));
@@ -84,6 +86,7 @@ impl Hub {
             self.alive_at = None;
         }
         turn.out.push(Action::Note(Note::SignedOff { user: name, address, why }));
+        self.tell_presence(user, Switch::Off, turn);
         self.first_session_gone(conn, turn);
     }
 
@@ -100,6 +103,7 @@ impl Hub {
                 mailbox.settle_through(through, name, turn.journal);
             }
             Stage::Online(user) => {
+                self.notified.retain(|&other| other != conn);
                 if let Some(session) = self.session_mut(conn) {
                     session.stage = Stage::Leaving(None);
                 }
@@ -138,6 +142,7 @@ impl Hub {
         for user in changes.removed {
             let name = self.accounts.name(user).clone();
             self.keys.drop_user(user);
+            self.forget_blocks(user, turn);
             let mailbox = std::mem::take(&mut self.user_mut(user).mailbox);
             self.hold(name, mailbox, turn);
         }

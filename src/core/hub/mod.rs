@@ -1,6 +1,7 @@
 //! The hub: all rules, one entry. An [`Event`] and the time go in, [`Action`]s and journal records
 //! come out. It knows no socket, no file and no clock, and it never waits.
 
+mod block;
 mod coded;
 mod leave;
 mod restore;
@@ -85,6 +86,8 @@ struct User {
     online: Option<Conn>,
     /// When the last session ended, unix milliseconds.
     last_off_ms: Option<u64>,
+    /// From whom no messages are taken.
+    blocked: Vec<UserId>,
 }
 
 /// All users, sessions and mailboxes of one server.
@@ -97,6 +100,8 @@ pub struct Hub {
     sessions: Vec<Option<Session>>,
     /// Who is online, in no order.
     online: Vec<UserId>,
+    /// Connections that are told who comes and goes.
+    notified: Vec<Conn>,
     /// Connections that wait for the look at a first session.
     probing: Vec<Conn>,
     checks: Checks,
@@ -135,6 +140,7 @@ impl Hub {
             users,
             sessions: Vec::new(),
             online: Vec::new(),
+            notified: Vec::new(),
             probing: Vec::new(),
             checks: Checks::default(),
             deadlines: Deadlines::default(),
@@ -452,10 +458,12 @@ impl Hub {
         match command {
             Command::Send { to, text } => self.send(conn, user, to, text, None, turn),
             Command::Broadcast { text, list } => self.broadcast(conn, user, text, list, None, turn),
-            Command::WhoIsOn => self.who_is_on(conn, turn),
+            Command::WhoIsOn => self.who_is_on(conn, user, turn),
             Command::WhoElse => self.who_else(conn, user, turn),
             Command::WhoLast { window_ms } => self.who_last(conn, user, window_ms, turn),
             Command::Away(text) => self.away(conn, text, turn),
+            Command::Notify(switch) => self.notify(conn, switch, turn),
+            Command::Block { user: other, switch } => self.block(conn, user, other, switch, turn),
             Command::Help(verb) => self.say(conn, Reply::Help(verb), turn),
             Command::SignOut => self.close(conn, Farewell::SignedOut, turn),
             Command::SignIn { .. } => {

@@ -58,6 +58,12 @@ impl Hub {
                     self.keys.remember(user, key, id, unix_ms);
                 }
             }
+            Record::Blocks { user, other, switch } => {
+                let pair = self.accounts.find(user).zip(self.accounts.find(other));
+                if let Some((user, other)) = pair {
+                    self.set_block(user, other, switch);
+                }
+            }
             Record::Held { user, through } => self.restore_held(user, through, &mut restoring),
             Record::SignedIn { user, .. } => {
                 restoring.present.extend(self.accounts.find(user));
@@ -230,6 +236,7 @@ impl Hub {
             if state.online.is_some() {
                 journal.append(&Record::SignedIn { user, unix_ms: now_unix_ms });
             }
+            self.checkpoint_blocks(id, journal);
             if let Some(through) = state.mailbox.offered() {
                 journal.append(&Record::Offered { user, through });
             }

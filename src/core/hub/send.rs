@@ -90,19 +90,16 @@ impl Hub {
     fn send_one(&mut self, post: Post<'_>, word: &str, turn: &mut Turn<'_>) {
         let Post { conn, from, body, .. } = post;
         let Some(to) = self.accounts.find(word) else {
-            let refusal = match NameKey::of(word) {
-                Err(fault) => Refusal::BadName(echoed(word), fault),
-                Ok(_) => {
-                    let hint = hints::user(word, &self.accounts);
-                    Refusal::NoSuchUser { name: echoed(word), hint }
-                }
-            };
+            let refusal = self.no_such_user(word);
             return self.refuse(conn, refusal, turn);
         };
         if to == from && self.rules.self_send == SelfSend::Refused {
             return self.refuse(conn, Refusal::ToSelf, turn);
         }
         let name = self.accounts.name(to).clone();
+        if self.blocks(to, from) {
+            return self.refuse(conn, Refusal::Undeliverable(name), turn);
+        }
         if !self.has_room(to, body) {
             self.note_full(from, turn);
             return self.refuse(conn, Refusal::MailboxFull(name), turn);
@@ -135,6 +132,8 @@ impl Hub {
             let name = self.accounts.name(user).clone();
             if user == from && self.rules.self_send == SelfSend::Refused {
                 fates.to_self = Some(name);
+            } else if self.blocks(user, from) {
+                fates.blocked.push(name);
             } else if !self.has_room(user, body) {
                 fates.full.push(name);
             } else {
@@ -186,7 +185,9 @@ impl Hub {
         }
         let Some(key) = self.fresh_key(conn, from, key, "", text, turn) else { return };
         let (mut to, mut full) = (Vec::with_capacity(self.online.len()), vec![]);
-        for &user in self.online.iter().filter(|&&user| user != from) {
+        // Who hides from the sender is not there for him.
+        let there = |user: &&UserId| **user != from && !self.blocks(**user, from);
+        for &user in self.online.iter().filter(there) {
             if self.has_room(user, text) {
                 to.push(user);
             } else {
@@ -208,6 +209,17 @@ impl Hub {
         self.accept(post, id, &to, turn, |hub, turn| {
             hub.say(conn, Reply::Broadcast { users, full, id: Some(id) }, turn);
         });
+    }
+
+    /// Why `word` names nobody.
+    pub(super) fn no_such_user(&self, word: &str) -> Refusal {
+        match NameKey::of(word) {
+            Err(fault) => Refusal::BadName(echoed(word), fault),
+            Ok(_) => {
+                let hint = hints::user(word, &self.accounts);
+                Refusal::NoSuchUser { name: echoed(word), hint }
+            }
+        }
     }
 
     fn has_room(&self, user: UserId, text: &str) -> bool {

@@ -11,6 +11,7 @@ use crate::limits::{
     TRIES_A_CONNECTION,
 };
 use crate::proto::coded::Kind;
+use crate::proto::command::Switch;
 use crate::proto::name::NameKey;
 use crate::proto::reply::{Farewell, Refusal, Reply};
 use crate::time::Millis;
@@ -375,6 +376,7 @@ impl Hub {
         turn.journal.append(&Record::SignedIn { user: name.as_str(), unix_ms: now.unix_ms });
         turn.out.push(Action::Note(Note::SignedIn { user: name.clone(), address }));
         self.say(conn, Reply::Welcome { user: name, waiting, spool, proof }, turn);
+        self.tell_presence(user, Switch::On, turn);
         self.show_waiting(conn, user, turn);
         turn.out.push(Action::Resume { conn });
         self.arm(conn);

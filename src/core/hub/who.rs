@@ -27,14 +27,14 @@ impl Hub {
         names
     }
 
-    pub(super) fn who_is_on(&mut self, conn: Conn, turn: &mut Turn<'_>) {
-        let online = self.names(|user| self.user(user).online.is_some());
-        let offline = self.names(|user| self.user(user).online.is_none());
+    pub(super) fn who_is_on(&mut self, conn: Conn, me: UserId, turn: &mut Turn<'_>) {
+        let online = self.names(|user| self.is_seen(user, me));
+        let offline = self.names(|user| !self.is_seen(user, me));
         self.say(conn, Reply::WhoIsOn { online, offline }, turn);
     }
 
     pub(super) fn who_else(&mut self, conn: Conn, me: UserId, turn: &mut Turn<'_>) {
-        let names = self.names(|user| user != me && self.user(user).online.is_some());
+        let names = self.names(|user| user != me && self.is_seen(user, me));
         self.say(conn, Reply::WhoElse(names), turn);
     }
 
@@ -43,7 +43,7 @@ impl Hub {
         let who = self.names(|user| {
             let state = self.user(user);
             let was = state.last_off_ms.is_some_and(|off| off >= begin);
-            user != me && (state.online.is_some() || was)
+            user != me && !self.blocks(user, me) && (state.online.is_some() || was)
         });
         self.say(conn, Reply::WhoLast { who, window_ms }, turn);
     }
