@@ -559,4 +559,7 @@ fn lines_behind_a_sign_in_by_scram_wait_for_it() {
     assert_eq!(second.line(), "264 @2 pong");
     assert_eq!(second.line(), "530 @3 signin-first");
     assert_eq!(first.line(), "112 second-signin 127.0.0.1");
+    // The server's proof belongs to the sign-in that was refused, not to the next.
+    let reply = second.ask(&format!("signin fred tool plain {PASSWORD}"));
+    assert!(reply.starts_with("230 - fred 0 "), "{reply}");
 }
