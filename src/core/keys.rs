@@ -36,16 +36,17 @@ struct Window {
 
 #[derive(Debug, Default)]
 struct Ring {
-    windows: HashMap<Box<str>, Window>,
+    windows: BTreeMap<Box<str>, Window>,
     /// What was sent, and until when it is known.
     singles: HashMap<Box<str>, (Sent, u64)>,
     /// When each of the singles may be forgotten, oldest first.
     expiry: VecDeque<(u64, Box<str>)>,
 }
 
-/// All keys, by sender.
+/// All keys, by sender. What is written down is in an order, so that a simulated run can be
+/// repeated.
 #[derive(Debug, Default)]
-pub(super) struct Keys(HashMap<UserId, Ring>);
+pub(super) struct Keys(BTreeMap<UserId, Ring>);
 
 /// What stands behind a key: whom and what (FNV-1a, the same over all versions).
 pub(super) fn hash(to: &str, text: &str) -> u64 {
