@@ -244,6 +244,12 @@ impl Display for Told<'_> {
     }
 }
 
+fn usages(verb: Verb, out: &mut Vec<u8>) {
+    for usage in verb.usage() {
+        say(out, format_args!("usage: {usage}"));
+    }
+}
+
 fn help(verb: Option<Verb>, out: &mut Vec<u8>) {
     match verb {
         None => {
@@ -255,9 +261,7 @@ fn help(verb: Option<Verb>, out: &mut Vec<u8>) {
             say(out, "'help <command>' tells what one of them does");
         }
         Some(verb) => {
-            for usage in verb.usage() {
-                say(out, format_args!("usage: {usage}"));
-            }
+            usages(verb, out);
             say(out, verb.about());
             if let [_, others @ ..] = verb.words()
                 && !others.is_empty()
@@ -284,18 +288,14 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::SignInsBusy => say(out, "too many sign-ins at once, try again later"),
         Refusal::Unknown { word, hint: Some(verb) } => {
             say(out, format_args!("'{word}' is no command; did you mean '{}'?", verb.name()));
-            for usage in verb.usage() {
-                say(out, format_args!("usage: {usage}"));
-            }
+            usages(*verb, out);
         }
         Refusal::Unknown { word, hint: None } => {
             say(out, format_args!("'{word}' is no command; 'help' lists the commands"));
         }
         Refusal::Usage(verb, problem) => {
             say(out, format_args!("{}: {}", verb.name(), problem));
-            for usage in verb.usage() {
-                say(out, format_args!("usage: {usage}"));
-            }
+            usages(*verb, out);
         }
         Refusal::Text(fault) => say(out, format_args!("{fault}; nothing was done")),
         Refusal::LineTooLong(most) => {
