@@ -164,6 +164,32 @@ fn a_plain_reader_sees_further_lines_behind_a_bar() {
     }
 }
 
+/// A line end becomes nine bytes for a plain reader: letters full of them must not be more than his
+/// connection bears, or he would be cut off whenever he comes for them.
+#[test]
+fn letters_full_of_line_ends_do_not_shut_a_plain_reader_out() {
+    let server = Server::start(&["fred", "Tim"], &[]);
+    let mut fred = Program::signed_in(&server, "fred", "tool");
+    let text = format!("x{}y", "\n".repeat(65_534));
+    for _ in 0..8 {
+        id(&fred.ask_counted("send Tim ", &text), "saved");
+    }
+    let mut tim = server.connect_with(|socket| {
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+    });
+    tim.expect("signin");
+    let welcome = tim.ask(&format!("signin Tim {PASSWORD}"));
+    assert_eq!(welcome, ">> Welcome Tim, you have 8 messages waiting:");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for _ in 0..8 {
+        assert_eq!(tim.line(), ">>      fred: x");
+        for _ in 0..65_533 {
+            assert_eq!(tim.line(), ">>   | ");
+        }
+        assert_eq!(tim.line(), ">>   | y");
+    }
+}
+
 #[test]
 fn the_switch_is_the_first_line_or_never() {
     let server = Server::start(&["fred"], &[]);

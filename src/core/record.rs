@@ -15,6 +15,18 @@ pub struct Location {
     pub record_bytes: u32,
     /// The body in bytes; zero for what is no letter.
     pub body_bytes: u32,
+    /// The line ends among them.
+    pub line_ends: u32,
+}
+
+impl Location {
+    /// The same place, of a letter with this body: as sent, or as stored, where VT stands for LF.
+    #[must_use]
+    pub fn with_body(self, body: &str) -> Self {
+        let line_ends = memchr::memchr2_iter(b'\n', 0x0B, body.as_bytes()).count();
+        let small = |n| u32::try_from(n).expect("part of a record, which is below 16 MiB");
+        Self { body_bytes: small(body.len()), line_ends: small(line_ends), ..self }
+    }
 }
 
 /// What a letter was sent with.

@@ -16,6 +16,11 @@ pub struct Showing {
     pub waited: bool,
 }
 
+/// What stands between two lines of a letter.
+const FURTHER_LINE: &[u8] = b"\r\n>>   | ";
+/// Bytes by which that is longer than the line end it stands for.
+pub const FURTHER_LINE_BYTES: u32 = FURTHER_LINE.len() as u32 - 1;
+
 /// Appends a letter as `fred: hi`. Further lines of its body begin with `| `.
 pub fn letter(from: &str, body: &str, showing: Showing, out: &mut Vec<u8>) {
     out.extend_from_slice(if showing.waited { b">>      " } else { b">> " });
@@ -29,7 +34,7 @@ pub fn letter(from: &str, body: &str, showing: Showing, out: &mut Vec<u8>) {
     } else {
         for (n, line) in body.split('\n').enumerate() {
             if n > 0 {
-                out.extend_from_slice(b"\r\n>>   | ");
+                out.extend_from_slice(FURTHER_LINE);
             }
             out.extend_from_slice(line.as_bytes());
         }

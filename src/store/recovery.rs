@@ -450,13 +450,13 @@ fn show(
     visit: &mut Visit<'_>,
 ) {
     let record_bytes = u32::try_from(bytes).expect("a frame tells at most 16 MiB");
-    let mut at = Location { segment, offset, record_bytes, body_bytes: 0 };
+    let mut at = Location { segment, offset, record_bytes, ..Location::default() };
     found.recovery.records += 1;
     let shown = match record {
         Record::Letter(letter) => {
             found.recovery.letters += 1;
             found.last_epoch = found.last_epoch.max(letter.id.epoch);
-            at.body_bytes = u32::try_from(letter.body.len()).expect("part of the record");
+            at = at.with_body(letter.body);
             found.ledger.keep(at, recipients(letter.to).count());
             Record::Letter(Letter { body: record::restore(letter.body, lines), ..letter })
         }

@@ -372,7 +372,7 @@ impl<D: Disk> Spool<D> {
         let mut at = Location { segment: self.batch.segment, offset, ..Location::default() };
         at.record_bytes = u32::try_from(bytes).expect("encode keeps a record below 16 MiB");
         if let Record::Letter(letter) = record {
-            at.body_bytes = u32::try_from(letter.body.len()).expect("part of the record");
+            at = at.with_body(letter.body);
             self.ledger.keep(at, recipients(letter.to).count());
         }
         at
@@ -476,12 +476,13 @@ fn end_of(base: u32, bytes: &[u8]) -> u32 {
 }
 
 pub(super) fn location(segment: u32, offset: u64, bytes: usize, letter: &Letter<'_>) -> Location {
-    Location {
+    let at = Location {
         segment,
         offset: u32::try_from(offset).expect("a segment was written with 32-bit places"),
         record_bytes: u32::try_from(bytes).expect("a frame tells at most 16 MiB"),
-        body_bytes: u32::try_from(letter.body.len()).expect("part of the record"),
-    }
+        ..Location::default()
+    };
+    at.with_body(letter.body)
 }
 
 pub(super) fn letter_of(bytes: &[u8], at: Location) -> io::Result<Letter<'_>> {

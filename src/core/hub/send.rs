@@ -16,6 +16,7 @@ use crate::core::session::Session;
 use crate::limits::{BODY_BYTES, COUNTED_BYTES, LIST_RECIPIENTS};
 use crate::proto::command::{Problem, Recipients, Verb, names};
 use crate::proto::name::NameKey;
+use crate::proto::plain::FURTHER_LINE_BYTES;
 use crate::proto::reply::{Fates, Refusal, Reply};
 
 /// A message that is to be stored.
@@ -304,7 +305,12 @@ impl Hub {
         let said = session.said.wrapping_add(1);
         let (letter, again) = self.users[user.0 as usize].mailbox.show(said)?;
         session.said = said;
-        session.credit.spend(letter.at.body_bytes);
+        // What a plain reader sees of a line end is longer than what was sent.
+        let spread = match session.dialect {
+            Dialect::Plain => letter.at.line_ends.saturating_mul(FURTHER_LINE_BYTES),
+            Dialect::Coded => 0,
+        };
+        session.credit.spend(letter.at.body_bytes.saturating_add(spread));
         let waited = session.announced > 0;
         session.announced = session.announced.saturating_sub(1);
         let (from, at): (_, Location) = (letter.from.clone(), letter.at);
