@@ -8,7 +8,7 @@ use crate::limits::{
     KEY_INSTALLATION_BYTES, KEY_INSTALLATIONS, KEY_SINGLE_MS, KEY_WINDOW, KEY_WINDOW_MS,
     KEYS_SINGLE,
 };
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What is known of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,9 @@ struct Ring {
     windows: BTreeMap<Box<str>, Window>,
     /// What was sent, and until when it is known.
     singles: HashMap<Box<str>, (Sent, u64)>,
-    /// When each of the singles may be forgotten, oldest first.
-    expiry: VecDeque<(u64, Box<str>)>,
+    /// When each of the singles may be forgotten, oldest first. Where letters have moved in the
+    /// journal, it tells of the older keys later.
+    expiry: BTreeSet<(u64, Box<str>)>,
 }
 
 /// All keys, by sender. What is written down is in an order, so that a simulated run can be
@@ -91,7 +92,7 @@ impl Keys {
             return compare(sent, hash);
         }
         let highest = window.sent.last_key_value().map_or(0, |(&highest, _)| highest);
-        if counter.saturating_add(KEY_WINDOW as u64) <= highest {
+        if highest.saturating_sub(counter) >= KEY_WINDOW as u64 {
             Found::TooOld
         } else {
             Found::New
@@ -107,7 +108,7 @@ impl Keys {
             if ring.singles.get(key.text).is_none_or(|&((known, _), _)| known < id) {
                 let expires = unix_ms.saturating_add(KEY_SINGLE_MS);
                 ring.singles.insert(key.text.into(), ((id, key.hash), expires));
-                ring.expiry.push_back((expires, key.text.into()));
+                ring.expiry.insert((expires, key.text.into()));
             }
             return;
         };
@@ -127,14 +128,18 @@ impl Keys {
         self.0.remove(&user);
     }
 
-    /// Writes down all keys that must be known when older parts of the journal are gone.
+    /// Writes down all keys that must be known when older parts of the journal are gone. Those
+    /// whose time is over are forgotten: their user may never come again.
     pub(super) fn checkpoint(
-        &self,
+        &mut self,
+        now_ms: u64,
         name: impl Fn(UserId) -> Option<String>,
         journal: &mut dyn Journal,
     ) {
-        for (&user, ring) in &self.0 {
+        for (&user, ring) in &mut self.0 {
             let Some(name) = name(user) else { continue };
+            ring.forget(now_ms);
+            ring.forget_windows(now_ms);
             for (installation, window) in &ring.windows {
                 for (counter, &(id, hash)) in &window.sent {
                     let text = &format!("{installation}:{counter}");
@@ -157,18 +162,22 @@ impl Keys {
 
 impl Ring {
     fn forget(&mut self, now_ms: u64) {
-        while let Some((expires, _)) = self.expiry.front()
+        while let Some((expires, _)) = self.expiry.first()
             && *expires <= now_ms
         {
-            if let Some((_, key)) = self.expiry.pop_front()
+            if let Some((_, key)) = self.expiry.pop_first()
                 && self.singles.get(&key).is_some_and(|&(_, expires)| expires <= now_ms)
             {
                 self.singles.remove(&key);
             }
         }
         if self.windows.len() >= KEY_INSTALLATIONS {
-            self.windows.retain(|_, window| window.used_ms.saturating_add(KEY_WINDOW_MS) > now_ms);
+            self.forget_windows(now_ms);
         }
+    }
+
+    fn forget_windows(&mut self, now_ms: u64) {
+        self.windows.retain(|_, window| window.used_ms.saturating_add(KEY_WINDOW_MS) > now_ms);
     }
 }
 
@@ -227,6 +236,50 @@ mod tests {
         keys.remember(FRED, key("k", 1), id(1), 1000);
         assert_eq!(keys.look(FRED, "k", 2, 1000 + KEY_SINGLE_MS), Found::Known(id(2)));
         assert_eq!(keys.look(FRED, "k", 2, 1000 + 2 * KEY_SINGLE_MS), Found::New);
+    }
+
+    #[test]
+    fn the_window_reaches_to_the_highest_number() {
+        let mut keys = Keys::default();
+        keys.remember(FRED, key(&format!("phone:{}", u64::MAX), 1), id(1), 0);
+        let below = |n: u64| format!("phone:{}", u64::MAX - n);
+        assert_eq!(keys.look(FRED, &below(1), 1, 0), Found::New);
+        assert_eq!(keys.look(FRED, &below(KEY_WINDOW as u64 - 1), 1, 0), Found::New);
+        assert_eq!(keys.look(FRED, &below(KEY_WINDOW as u64), 1, 0), Found::TooOld);
+    }
+
+    /// As after a restart, where letters that waited for long have moved to the journal's end.
+    #[test]
+    fn older_keys_that_are_told_later_take_nobodys_room() {
+        let mut keys = Keys::default();
+        keys.remember(FRED, key("new", 1), id(90_000), 2 * KEY_SINGLE_MS);
+        for n in 0..KEYS_SINGLE {
+            keys.remember(FRED, key(&format!("k{n}"), 1), id(1), 1000);
+        }
+        assert_eq!(keys.look(FRED, "k0", 2, 2 * KEY_SINGLE_MS), Found::New);
+        assert_eq!(keys.look(FRED, "one-more", 1, 2 * KEY_SINGLE_MS), Found::New);
+        assert_eq!(keys.look(FRED, "new", 1, 2 * KEY_SINGLE_MS), Found::Known(id(90_000)));
+    }
+
+    #[test]
+    fn keys_whose_time_is_over_are_not_written_down_again() {
+        #[derive(Default)]
+        struct Count(usize);
+        impl Journal for Count {
+            fn append(&mut self, _: &Record<'_>) -> crate::core::record::Location {
+                self.0 += 1;
+                crate::core::record::Location::default()
+            }
+            fn release(&mut self, _: crate::core::record::Location) {}
+        }
+        let mut keys = Keys::default();
+        keys.remember(FRED, key("single", 1), id(1), 1000);
+        keys.remember(FRED, key("desk:1", 1), id(2), 1000);
+        for (now_ms, written) in [(1000, 2), (KEY_SINGLE_MS + 1000, 1), (KEY_WINDOW_MS + 1000, 0)] {
+            let mut count = Count::default();
+            keys.checkpoint(now_ms, |_| Some("fred".into()), &mut count);
+            assert_eq!(count.0, written, "at {now_ms}");
+        }
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Hub {
 
     /// Writes down what the journal must still know when its older part is gone, besides the
     /// letters: marks of what was offered and held, and who was there lately.
-    pub fn checkpoint(&self, now_unix_ms: u64, journal: &mut dyn Journal) {
+    pub fn checkpoint(&mut self, now_unix_ms: u64, journal: &mut dyn Journal) {
         for (key, held) in self.held.iter().filter(|(_, held)| !held.mailbox.is_empty()) {
             journal.append(&Record::Held { user: key.as_str(), through: held.through });
         }
@@ -226,7 +226,7 @@ impl Hub {
             let current = self.accounts.is_current(user);
             current.then(|| self.accounts.name(user).as_str().to_owned())
         };
-        self.keys.checkpoint(current, journal);
+        self.keys.checkpoint(now_unix_ms, current, journal);
         let lately = now_unix_ms.saturating_sub(WHOLAST_MINUTES * 60_000);
         for &id in self.accounts.order() {
             let (state, user) = (self.user(id), self.accounts.name(id).as_str());
