@@ -96,6 +96,7 @@ impl<D: Disk> Engine<D> {
         // So all marks are repeated, durably, before an older segment can go.
         let Self { hub, spool, held, .. } = &mut engine;
         hub.checkpoint(now.unix_ms, spool);
+        spool.repeated();
         hub.hold_orphans(&mut Turn { now, journal: spool, out: held });
         spool.commit()?;
         Ok((engine, recovery))
@@ -117,6 +118,7 @@ impl<D: Disk> Engine<D> {
     fn begin(&mut self, now: Now) {
         if self.spool.roll_due() {
             self.hub.checkpoint(now.unix_ms, &mut self.spool);
+            self.spool.repeated();
         }
     }
 

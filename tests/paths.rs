@@ -10,7 +10,7 @@ use mms::engine::{Engine, Output};
 use mms::limits::{CREDIT_LETTERS, PROBE_DEAD_MS, ROUNDS_A_SLICE};
 use mms::proto::name::UserName;
 use mms::proto::plain;
-use mms::store::spool::Config;
+use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
 use std::net::IpAddr;
 use support::sim_disk::SimDisk;
@@ -361,4 +361,40 @@ fn who_waits_for_a_first_session_does_not_get_in_with_a_password_that_is_over() 
         house.run();
         assert_eq!(house.heard(2).pop().unwrap(), ">> Nobody else is online");
     }
+}
+
+/// What a segment repeats may be longer than a segment: it is written once for each segment, not
+/// once for each turn.
+#[test]
+fn many_keys_do_not_make_each_message_a_segment() {
+    let mut house = House::with(&[("fred", 1)]);
+    let config = Config { sync: Sync::Always, segment_bytes: 4000 };
+    let mut entropy = |bytes: &mut [u8]| -> std::io::Result<()> {
+        bytes.fill(7);
+        Ok(())
+    };
+    house.disk = SimDisk::new();
+    let users = entries(&[("fred", 1)]);
+    let opened = Engine::open(house.disk.clone(), config, rules(), users, house.now, &mut entropy);
+    house.engine = opened.expect("the disk is well").0;
+    house.connect(1, [127, 0, 0, 1]);
+    house.line(1, "coded 1");
+    house.line(1, "signin fred tool plain p");
+    house.run();
+    for n in 0..100 {
+        house.line(1, &format!("send =key-{n} fred hi"));
+    }
+    house.run();
+    let last =
+        |house: &House| house.disk.contents().into_keys().filter(|n| n.ends_with("log")).max();
+    let number = |name: Option<String>| -> u32 {
+        name.unwrap().trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+    };
+    let before = number(last(&house));
+    for _ in 0..80 {
+        house.line(1, "send fred hi");
+        house.run();
+    }
+    let segments = number(last(&house)) - before;
+    assert!((1..=4).contains(&segments), "{segments} segments for 80 messages");
 }

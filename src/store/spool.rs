@@ -16,9 +16,9 @@
 //! with, and what is saved of it may lack the marks.
 //!
 //! ```text
-//! open: hub.restore(…)…; hub.checkpoint(&mut spool); spool.commit()?
+//! open: hub.restore(…)…; hub.checkpoint(&mut spool); spool.repeated(); spool.commit()?
 //!
-//! if spool.roll_due() { hub.checkpoint(&mut spool) }
+//! if spool.roll_due() { hub.checkpoint(&mut spool); spool.repeated() }
 //! hub.handle(…, &mut spool);                 // any number of times
 //! if spool.compact_due() { spool.compact_step(…)? }
 //! spool.commit()?;
@@ -115,6 +115,8 @@ pub struct Spool<D: Disk> {
     /// None until the first commit of a new spool.
     current: Option<Current<D::File>>,
     batch: Batch,
+    /// Bytes of the last segment that repeat what older ones say.
+    repeated_bytes: u32,
     /// Commits under way or done.
     commits: u64,
     ledger: Ledger,
@@ -169,6 +171,7 @@ impl<D: Disk> Spool<D> {
             started_unix_ms: now_unix_ms,
             current,
             batch,
+            repeated_bytes: 0,
             commits: 0,
             ledger: found.ledger,
             compaction: Compaction::default(),
@@ -233,8 +236,17 @@ impl<D: Disk> Spool<D> {
     /// Whether the next record begins a new segment, which must begin with what the hub knows.
     #[must_use]
     pub fn roll_due(&self) -> bool {
-        let full = |current: &Current<_>| current.bytes >= self.config.segment_bytes;
+        let full = |current: &Current<_>| {
+            current.bytes.saturating_sub(self.repeated_bytes) >= self.config.segment_bytes
+        };
         self.is_idle() && self.current.as_ref().is_some_and(full)
+    }
+
+    /// What was appended since the last commit only repeats what older segments say. It does not
+    /// fill the segment: where it is longer than one, each turn would begin another.
+    pub fn repeated(&mut self) {
+        let bytes = if self.is_idle() { 0 } else { self.batch.bytes.len() };
+        self.repeated_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     }
 
     /// Writes what was appended since the last commit, and syncs if a promise stands on it.
@@ -464,7 +476,8 @@ impl<D: Disk> Journal for Spool<D> {
     }
 }
 
-/// Where the next byte of a batch goes. A batch begins below `segment_bytes` plus one batch, and
+/// Where the next byte of a batch goes. A batch begins below `segment_bytes` plus one batch and
+/// what the segment repeats, and
 /// a turn appends little more than it reads: 64 KiB from each of 50,000 connections, with some
 /// 120 bytes around each of 128 commands, is 4.0e9 bytes, and the bound on all buffers is far
 /// below that.
