@@ -123,9 +123,22 @@ impl Keys {
         }
     }
 
-    /// The user is no more; whoever has the name later has keys of his own.
-    pub(super) fn drop_user(&mut self, user: UserId) {
-        self.0.remove(&user);
+    /// The user is no more; whoever has the name later has keys of his own. True if he had any.
+    pub(super) fn drop_user(&mut self, user: UserId) -> bool {
+        self.0.remove(&user).is_some()
+    }
+
+    /// The keys of letters up to this one were another's, who had the name before. True if there
+    /// were any.
+    pub(super) fn drop_through(&mut self, user: UserId, through: LetterId) -> bool {
+        let Some(ring) = self.0.get_mut(&user) else { return false };
+        let all = ring.len();
+        for window in ring.windows.values_mut() {
+            window.sent.retain(|_, (id, _)| *id > through);
+        }
+        ring.windows.retain(|_, window| !window.sent.is_empty());
+        ring.singles.retain(|_, ((id, _), _)| *id > through);
+        ring.len() < all
     }
 
     /// Writes down all keys that must be known when older parts of the journal are gone. Those
@@ -161,6 +174,10 @@ impl Keys {
 }
 
 impl Ring {
+    fn len(&self) -> usize {
+        self.singles.len() + self.windows.values().map(|window| window.sent.len()).sum::<usize>()
+    }
+
     fn forget(&mut self, now_ms: u64) {
         while let Some((expires, _)) = self.expiry.first()
             && *expires <= now_ms
@@ -280,6 +297,21 @@ mod tests {
             keys.checkpoint(now_ms, |_| Some("fred".into()), &mut count);
             assert_eq!(count.0, written, "at {now_ms}");
         }
+    }
+
+    #[test]
+    fn the_keys_of_who_had_the_name_before_are_dropped() {
+        let mut keys = Keys::default();
+        for (n, text) in (1..).zip(["phone:1", "a-one-shot", "phone:2", "another"]) {
+            keys.remember(FRED, key(text, 1), id(n), 0);
+        }
+        assert!(keys.drop_through(FRED, id(2)));
+        assert!(!keys.drop_through(FRED, id(2)));
+        for text in ["phone:1", "a-one-shot"] {
+            assert_eq!(keys.look(FRED, text, 1, 0), Found::New);
+        }
+        assert_eq!(keys.look(FRED, "phone:2", 1, 0), Found::Known(id(3)));
+        assert_eq!(keys.look(FRED, "another", 1, 0), Found::Known(id(4)));
     }
 
     #[test]

@@ -123,7 +123,8 @@ pub enum Record<'a> {
         through: LetterId,
     },
     /// The user's name left the password file: what waits up to this letter is held for the
-    /// operator and never given to a later holder of the name.
+    /// operator and never given to a later holder of the name, nor are the keys of letters up to
+    /// this one his.
     Held {
         /// Whose mailbox.
         user: &'a str,

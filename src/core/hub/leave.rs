@@ -141,10 +141,10 @@ impl Hub {
         }
         for user in changes.removed {
             let name = self.accounts.name(user).clone();
-            self.keys.drop_user(user);
+            let keyed = self.keys.drop_user(user);
             self.forget_blocks(user, turn);
             let mailbox = std::mem::take(&mut self.user_mut(user).mailbox);
-            self.hold(name, mailbox, turn);
+            self.hold(name, mailbox, keyed, turn);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{Hub, Turn};
 use crate::core::accounts::UserId;
 use crate::core::event::{Action, Note};
 use crate::core::mailbox::{Mailbox, Waiting};
-use crate::core::record::{Journal, Letter, LetterId, Location, Record, recipients};
+use crate::core::record::{Journal, Key, Letter, LetterId, Location, Record, recipients};
 use crate::limits::WHOLAST_MINUTES;
 use crate::proto::name::{NameKey, UserName};
 use std::collections::{HashMap, HashSet};
@@ -14,8 +14,10 @@ use std::collections::{HashMap, HashSet};
 #[derive(Debug, Default)]
 pub(super) struct Held {
     mailbox: Mailbox,
-    /// No letter up to this one belongs to whoever has the name now.
+    /// No letter up to this one is to, or from, whoever has the name now.
     through: LetterId,
+    /// The journal may have keys of letters up to that one, which are not his.
+    keyed: bool,
 }
 
 /// What is known only while the journal is replayed.
@@ -25,6 +27,8 @@ pub(super) struct Restoring {
     orphans: HashMap<NameKey, (UserName, Mailbox)>,
     /// Senders that are not in the password file.
     strangers: HashMap<Box<str>, UserName>,
+    /// Of these, who has used keys since the name was removed last, and for which letter last.
+    keyed: HashMap<NameKey, (UserName, LetterId)>,
     /// Who was online as far as the journal tells.
     present: HashSet<UserId>,
     /// The latest time that the journal tells, unix milliseconds.
@@ -54,9 +58,7 @@ impl Hub {
                 }
             }
             Record::Keyed { user, key, id, unix_ms } => {
-                if let Some(user) = self.accounts.find(user) {
-                    self.keys.remember(user, key, id, unix_ms);
-                }
+                self.restore_key(user, key, id, unix_ms, &mut restoring);
             }
             Record::Blocks { user, other, switch } => {
                 let pair = self.accounts.find(user).zip(self.accounts.find(other));
@@ -104,8 +106,8 @@ impl Hub {
         release: &mut dyn FnMut(Location),
     ) {
         let id = letter.id;
-        if let (Some(key), Some(sender)) = (letter.key, self.accounts.find(letter.from)) {
-            self.keys.remember(sender, key, id, letter.unix_ms);
+        if let Some(key) = letter.key {
+            self.restore_key(letter.from, key, id, letter.unix_ms, restoring);
         }
         let from = match self.accounts.find(letter.from) {
             Some(user) => Some(self.accounts.name(user).clone()),
@@ -137,10 +139,40 @@ impl Hub {
         }
     }
 
+    fn restore_key(
+        &mut self,
+        name: &str,
+        key: Key<'_>,
+        id: LetterId,
+        unix_ms: u64,
+        restoring: &mut Restoring,
+    ) {
+        let Ok(name_key) = NameKey::of(name) else { return };
+        match self.held.get_mut(&name_key) {
+            // A letter from before that was copied has its key still.
+            Some(held) if id <= held.through => held.keyed = true,
+            _ => match self.accounts.find(name) {
+                Some(user) => self.keys.remember(user, key, id, unix_ms),
+                None => {
+                    let Ok(name) = UserName::new(name) else { return };
+                    let (_, last) = restoring.keyed.entry(name_key).or_insert((name, id));
+                    *last = id.max(*last);
+                }
+            },
+        }
+    }
+
     fn restore_held(&mut self, name: &str, through: LetterId, restoring: &mut Restoring) {
         let Ok(key) = NameKey::of(name) else { return };
         let mut held = self.held.remove(&key).unwrap_or_default();
         held.through = held.through.max(through);
+        if let Some(user) = self.accounts.find(name) {
+            held.keyed |= self.keys.drop_through(user, through);
+        }
+        if restoring.keyed.get(&key).is_some_and(|&(_, last)| last <= through) {
+            restoring.keyed.remove(&key);
+            held.keyed = true;
+        }
         if let Some(mailbox) = self.mailbox_named(name, restoring) {
             for letter in mailbox.take_through(through) {
                 held.mailbox.accept(letter);
@@ -165,26 +197,44 @@ impl Hub {
     }
 
     /// The first turn after [`Hub::restored`]: holds the letters of those who were removed while
-    /// no server ran.
+    /// no server ran, and notes that their keys are over.
     pub fn hold_orphans(&mut self, turn: &mut Turn<'_>) {
         let Some(restoring) = self.restoring.take() else { return };
         // What the journal says now is durable: who has settled everything needs no mark.
-        let orphans = restoring.orphans.into_values();
-        for (name, mailbox) in orphans.filter(|(_, mailbox)| !mailbox.is_empty()) {
-            self.hold(name, mailbox, turn);
+        let Restoring { orphans, mut keyed, .. } = *restoring;
+        for (key, (name, mailbox)) in orphans.into_iter().filter(|(_, (_, m))| !m.is_empty()) {
+            let keyed = keyed.remove(&key).is_some();
+            self.hold(name, mailbox, keyed, turn);
+        }
+        for (name, _) in keyed.into_values() {
+            self.hold(name, Mailbox::default(), true, turn);
         }
     }
 
     /// Keeps the letters of a removed user for the operator. Marks those, too, that were settled:
     /// a power cut may forget that they were, and then they are not for a later holder of the name.
-    pub(super) fn hold(&mut self, name: UserName, mut mailbox: Mailbox, turn: &mut Turn<'_>) {
-        let Some(through) = mailbox.last_known() else { return };
+    /// So it is with his keys, if he is `keyed`: the journal tells whose they were by this mark.
+    pub(super) fn hold(
+        &mut self,
+        name: UserName,
+        mut mailbox: Mailbox,
+        keyed: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        if !keyed && mailbox.last_known().is_none() {
+            return;
+        }
+        let through = self.last_id;
         turn.journal.append(&Record::Held { user: name.as_str(), through });
-        if mailbox.is_empty() {
+        if !keyed && mailbox.is_empty() {
             return;
         }
         let held = self.held.entry(name.key()).or_default();
         held.through = through;
+        held.keyed |= keyed;
+        if mailbox.is_empty() {
+            return;
+        }
         let letters = mailbox.len();
         for letter in mailbox.take_through(through) {
             held.mailbox.accept(letter);
@@ -219,7 +269,8 @@ impl Hub {
     /// Writes down what the journal must still know when its older part is gone, besides the
     /// letters: marks of what was offered and held, and who was there lately.
     pub fn checkpoint(&mut self, now_unix_ms: u64, journal: &mut dyn Journal) {
-        for (key, held) in self.held.iter().filter(|(_, held)| !held.mailbox.is_empty()) {
+        let lasts = |held: &Held| held.keyed || !held.mailbox.is_empty();
+        for (key, held) in self.held.iter().filter(|(_, held)| lasts(held)) {
             journal.append(&Record::Held { user: key.as_str(), through: held.through });
         }
         let current = |user| {
