@@ -9,3 +9,4 @@ pub mod player;
 pub mod rng;
 pub mod server;
 pub mod sim_disk;
+pub mod sim_world;

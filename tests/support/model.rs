@@ -28,9 +28,19 @@ pub enum Speaks {
     Tool,
 }
 
+/// A holder of a name: a name that is removed and added again has another one. The second number
+/// is odd while nobody holds the name.
+pub type Person = (usize, u32);
+
+/// A letter on its way to the server, and who holds the names of its recipients then.
+pub struct Attempt {
+    pub letter: usize,
+    pub to: BTreeSet<Person>,
+}
+
 /// A connection and the person behind it.
 pub struct Peer {
-    pub user: usize,
+    pub person: Person,
     pub speaks: Speaks,
     pub flight: VecDeque<Said>,
     pub said: u32,
@@ -40,24 +50,24 @@ pub struct Peer {
     pub watched: bool,
     pub closing: bool,
     /// Letters sent and not answered by the server, oldest first.
-    pub unanswered: VecDeque<usize>,
+    pub unanswered: VecDeque<Attempt>,
     /// Letters sent whose answer has not arrived.
     pub awaited: Vec<usize>,
-    /// The last letter read, by sender.
+    /// The last letter read, by the name of its sender.
     pub last_read: BTreeMap<usize, usize>,
     /// Letters read and not acknowledged, and the last one's number.
     pub taken: Vec<usize>,
     pub last_id: LetterId,
-    /// Acknowledged; it holds once the ping behind it is answered.
-    pub acking: LetterId,
+    /// Acknowledged, oldest first; each holds once the ping behind it is answered.
+    pub acking: VecDeque<LetterId>,
     /// Acknowledged before this connection came: nothing of it may be shown here.
     pub floor: LetterId,
 }
 
 impl Peer {
-    pub fn new(user: usize, speaks: Speaks, floor: LetterId) -> Self {
+    pub fn new(person: Person, speaks: Speaks, floor: LetterId) -> Self {
         Self {
-            user,
+            person,
             speaks,
             flight: VecDeque::new(),
             said: 0,
@@ -71,7 +81,7 @@ impl Peer {
             last_read: BTreeMap::new(),
             taken: Vec::new(),
             last_id: LetterId::default(),
-            acking: LetterId::default(),
+            acking: VecDeque::new(),
             floor,
         }
     }
@@ -80,13 +90,23 @@ impl Peer {
     pub fn may_speak(&self) -> bool {
         self.online && !self.held && !self.closing
     }
+
+    /// Whether nothing is on its way and nothing is left to do.
+    pub fn is_quiet(&self) -> bool {
+        let idle = self.flight.is_empty() && self.taken.is_empty() && self.awaited.is_empty();
+        idle && self.online && !self.watched && !self.held
+    }
 }
 
 /// What is known of a letter, by the number that is its text.
 #[derive(Default)]
 pub struct Fate {
-    pub from: usize,
-    pub to: BTreeSet<usize>,
+    pub from: Person,
+    /// Whose names it goes to.
+    pub names: BTreeSet<usize>,
+    /// Whom it may be for. It is for one holder of each name; for which of them is not known if
+    /// it was sent more than once and the answer to the first is lost.
+    pub to: BTreeSet<Person>,
     /// The line that sends it, and the text by count behind it.
     pub line: String,
     pub body: Option<String>,
@@ -98,11 +118,13 @@ pub struct Fate {
     pub answered: bool,
     /// Its number, once anybody has been told.
     pub id: Option<LetterId>,
-    /// Recipients for whom its sender was told OK.
+    /// Names for whose holders its sender was told OK.
     pub promised: BTreeSet<usize>,
-    /// How often each has read it, and who has read it without a mark.
-    pub seen: BTreeMap<usize, u32>,
-    pub unmarked: BTreeSet<usize>,
+    /// Who has been shown it, and who without a mark.
+    pub shown: BTreeSet<Person>,
+    pub unmarked: BTreeSet<Person>,
+    /// How often each has read it; what is to be acknowledged counts only then.
+    pub seen: BTreeMap<Person, u32>,
 }
 
 pub fn name(user: usize) -> UserName {
