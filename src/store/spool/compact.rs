@@ -1,6 +1,6 @@
 //! The way to a smaller journal, in small steps: drop the oldest segment once nobody needs a letter
-//! in it; while the journal is more than twice what is needed, copy the oldest segment's needed
-//! letters to the end, so that it can be dropped.
+//! in it; while the journal is more than twice what is needed, besides what segments repeat, copy
+//! the oldest segment's needed letters to the end, so that it can be dropped.
 //!
 //! A letter's old place goes only after its new one is durable. A crash in between leaves both,
 //! and the replay shows both.
@@ -62,7 +62,10 @@ impl<D: Disk> Spool<D> {
                 let done = &self.compaction;
                 let at_end = done.segment == oldest.number && done.offset >= oldest.bytes;
                 let (all, live) = self.ledger.bytes();
-                !at_end && all > 2 * live + 2 * u64::from(self.config.segment_bytes)
+                // What each segment repeats comes back with each that is begun.
+                let segments = self.ledger.segments().count() as u64;
+                let repeated = segments * u64::from(self.repeated_bytes);
+                !at_end && all > 2 * live + 2 * u64::from(self.config.segment_bytes) + repeated
             }
         }
     }
