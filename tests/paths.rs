@@ -166,6 +166,29 @@ fn guesses_in_parallel_get_no_more_tries_than_one_after_another() {
 }
 
 #[test]
+fn a_check_under_way_is_no_fourth_try_beside_three_proofs() {
+    for password in ["wrong", "p"] {
+        let mut house = House::with(&[("fred", 5 * ROUNDS_A_SLICE)]);
+        house.connect(0, [10, 0, 0, 1]);
+        assert_eq!(house.line(0, &format!("signin fred {password}")), Flow::Hold);
+        house.turn();
+        house.connect(1, [10, 0, 0, 1]);
+        house.line(1, "coded 1");
+        for _ in 0..3 {
+            house.line(1, "signin fred tool scram biwsbj1mcmVkLHI9YWJj");
+            house.line(1, "auth Yz1iaXdz");
+        }
+        house.run();
+        assert_eq!(house.count("Too many failed attempts, blocked for 60 s"), 1);
+        assert_eq!(house.heard(0).pop().unwrap(), ">> user fred is blocked, 60 s left");
+        house.pass(60_000);
+        house.line(0, "signin fred p");
+        house.run();
+        assert_eq!(house.count("Welcome fred"), 1);
+    }
+}
+
+#[test]
 fn a_costly_password_is_checked_in_slices_while_others_go_on() {
     let rounds = 10 * ROUNDS_A_SLICE;
     let mut house = House::with(&[("slow", rounds), ("fred", 1), ("tim", 1)]);

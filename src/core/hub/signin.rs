@@ -210,6 +210,10 @@ impl Hub {
     fn checked(&mut self, attempt: &Attempt, used: &Verifier, matches: bool, turn: &mut Turn<'_>) {
         self.answer_signin(attempt.conn);
         let (conn, key, address) = (attempt.conn, attempt.key, attempt.address);
+        // Proofs by SCRAM take no time, and may have led to a block while the check went on.
+        if self.is_blocked(conn, &attempt.name, key, turn) {
+            return self.reopen(conn, attempt.submitted, turn);
+        }
         // The password file may have been read again while the check went on.
         let user = self.accounts.find(key.as_str());
         let user = user.filter(|&user| matches && self.accounts.verifier(user) == used);
