@@ -129,12 +129,7 @@ impl Recv {
             tries.succeeded(true);
         }
         let waiting = conversation.waiting;
-        let mut most = match self.count {
-            Some(count) => count,
-            None if self.follow => u64::MAX,
-            None if waiting == 0 && self.timeout.is_some() => taken.count.max(1),
-            None => taken.count + waiting,
-        };
+        let mut most = self.most(taken.count, waiting);
         // The last acknowledgement was perhaps not heard; then that letter comes once more.
         let mut owed = taken.last.filter(|_| waiting > 0);
         while taken.count < most || owed.is_some() {
@@ -177,6 +172,17 @@ impl Recv {
             return Err(End::Done);
         }
         Err(End::Trouble(Trouble::Closed(Why::Lost)))
+    }
+
+    /// How many to take in all, if so many were taken before and so many wait: a number that only
+    /// the server vouches for.
+    fn most(&self, taken: u64, waiting: u64) -> u64 {
+        match self.count {
+            Some(count) => count,
+            None if self.follow => u64::MAX,
+            None if waiting == 0 && self.timeout.is_some() => taken.max(1),
+            None => taken.saturating_add(waiting),
+        }
     }
 
     /// Writes a letter or gives it to the command.
@@ -248,5 +254,29 @@ fn execute(command: &str, letter: &Letter) -> Result<(), End> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(failed(status.to_string())),
         Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        recv: Recv,
+    }
+
+    #[test]
+    fn what_a_server_says_of_the_number_that_waits_is_not_trusted() {
+        let most = |words: &[&str], taken, waiting| {
+            Line::parse_from([&["mms"], words].concat()).recv.most(taken, waiting)
+        };
+        assert_eq!(most(&[], 2, u64::MAX), u64::MAX);
+        assert_eq!(most(&[], 2, 3), 5);
+        assert_eq!(most(&["--timeout", "9"], 0, 0), 1);
+        assert_eq!(most(&["-n", "7"], 2, u64::MAX), 7);
+        assert_eq!(most(&["--follow"], 2, 0), u64::MAX);
     }
 }
