@@ -149,6 +149,17 @@ fn many_lines_travel_over_one_connection_in_order() {
 }
 
 #[test]
+fn lines_before_one_that_cannot_be_sent_are_sent() {
+    let server = Server::start(&["fred", "tim"], &[]);
+    let shell = Shell::of(&server);
+    let mut child = shell.start("fred", &["send", "tim", "--lines"]);
+    child.stdin.take().unwrap().write_all(b"one\ntwo\n\xff\nthree\n").unwrap();
+    let ended = Ended::of(&child.wait_with_output().unwrap());
+    ended.is(65, "tim: saved\ntim: saved\n");
+    assert!(ended.err.contains("not UTF-8"), "{ended:?}");
+}
+
+#[test]
 fn a_list_exits_with_its_worst_fate() {
     let server = Server::start(&["fred", "tim", "ann"], &["--mailbox-letters", "1"]);
     let shell = Shell::of(&server);

@@ -203,10 +203,17 @@ impl Sending {
             if rest.len() - end > usize::try_from(STDIN_BYTES).unwrap_or(usize::MAX) {
                 return Err(Failure::new(Code::Data, "stdin: a line is too long"));
             }
-            let mut messages = Vec::new();
+            let (mut messages, mut bad) = (Vec::new(), None);
             for line in rest.drain(..end).collect::<Vec<u8>>().split(|&b| b == b'\n') {
-                let text = text(line.to_vec())?;
-                check_length(&text)?;
+                let text = text(line.to_vec()).and_then(|text| check_length(&text).map(|()| text));
+                let text = match text {
+                    Ok(text) => text,
+                    Err(failure) => {
+                        // What came before it is sent, however stdin was cut.
+                        bad = Some(failure);
+                        break;
+                    }
+                };
                 if !text.trim().is_empty() {
                     count += 1;
                     let key = self.key(Some(count));
@@ -221,6 +228,9 @@ impl Sending {
                 if failed {
                     return Ok(());
                 }
+            }
+            if let Some(bad) = bad {
+                return Err(bad);
             }
             if ended {
                 return Ok(());
