@@ -351,6 +351,9 @@ impl World {
             }
             // Who is no user any more does not come in.
             (_, None) if !peer.online && self.person(peer.person.0) != peer.person => return None,
+            // Whose password was being checked when he was removed has failed, and three such
+            // failures block the name for a minute, whoever has it then.
+            (Refusal::Blocked { .. }, None) if !peer.online && peer.person.1 > 0 => return None,
             _ => {}
         }
         self.stop(&format!("{:?} is refused: {refusal:?}", peer.person));
