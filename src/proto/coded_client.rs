@@ -227,6 +227,8 @@ pub enum Ask<'a> {
     },
     /// Who is there, and who is not.
     Who,
+    /// A command that both dialects have, as a person typed it.
+    Typed(&'a str),
     /// Whether the server answers.
     Ping,
     /// Every letter up to this one has been taken.
@@ -267,6 +269,7 @@ pub fn encode(ask: &Ask<'_>, tag: Option<&str>, out: &mut Vec<u8>) {
         Ask::Send { key, to, text } => (format!("send ={key} ({})", to.join(" ")), Some(text)),
         Ask::Broadcast { key, text } => (format!("broadcast ={key}"), Some(text)),
         Ask::Who => ("who".into(), None),
+        Ask::Typed(line) => (line.into(), None),
         Ask::Ping => ("ping".into(), None),
         Ask::Ack(id) => (format!("ack {id}"), None),
         Ask::Pong => ("pong".into(), None),
@@ -420,6 +423,10 @@ pub enum Answer {
         /// How many more there are of both.
         more: (u64, u64),
     },
+    /// Who else is there, or was.
+    Names(Vec<String>),
+    /// Away is set, with this text.
+    Away(String),
     /// The server answers.
     Pong,
     /// Any other word of consent.
@@ -492,6 +499,8 @@ impl Answer {
                 let more = more.transpose()?.unwrap_or_default();
                 Self::Who { online: names(online), offline: names(offline), more }
             }
+            261 => Self::Names(names(word()?)),
+            262 => Self::Away(fields.strip_prefix("away ").ok_or(LineFault::Fields)?.into()),
             264 => Self::Pong,
             200..=299 => Self::Done,
             code @ 400..=599 => Self::Refused(Refused { code, fields: fields.into() }),

@@ -1,0 +1,346 @@
+//! What is kept between two runs of the companion: the inbox of a user on a server, and the keys
+//! that messages are sent under.
+//!
+//! A letter is acknowledged only once it stands in the inbox. There it is first kept and then
+//! marked as printed; one that was kept and not printed when the program ended is shown again.
+//! Ids only grow, so the greatest one tells of all that were kept before.
+//!
+//! ```text
+//! mms inbox 1
+//! h 1790000000.6                          all up to here were printed
+//! k 1790000000.7 1790000000123 - tim hi   kept; a line end in the text is \n, a backslash \\
+//! p 1790000000.7                          printed, and all before it
+//! ```
+
+use crate::proto::coded_client::Letter;
+use crate::proto::id::LetterId;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+const HEAD: &str = "mms inbox 1\n";
+/// A file that has grown beyond this is written anew at the next mark, in bytes: what was printed
+/// is dropped.
+const FILE_BYTES: u64 = 1 << 20;
+/// Keys that are drawn from the file at a time.
+const KEYS_AT_ONCE: u64 = 64;
+
+/// Letters kept for one user on one server.
+#[derive(Debug)]
+pub struct Inbox {
+    file: File,
+    path: PathBuf,
+    size: u64,
+    /// The greatest id that was kept.
+    kept: Option<LetterId>,
+    /// Kept and not printed, oldest first.
+    unprinted: Vec<Letter>,
+    unsynced: bool,
+}
+
+impl Inbox {
+    /// Opens the inbox of this user on the server with this spool; makes it if it is missing.
+    /// Fails if another program has it open.
+    pub fn open(folder: &Path, user: &str, spool: &str) -> io::Result<Self> {
+        let plain = |word: &str| -> String {
+            word.chars().filter(|&c| c.is_ascii_alphanumeric() || "._-".contains(c)).collect()
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let path = folder.join(format!("{}@{}.inbox", plain(user).to_lowercase(), plain(spool)));
+        let mut file = private(&path)?;
+        lock(&file)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        // What was cut off in the middle of a line was not promised to anybody.
+        let end = text.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+        let text = String::from_utf8_lossy(&text[..end]);
+        let mut inbox =
+            Self { file, path, size: end as u64, kept: None, unprinted: vec![], unsynced: false };
+        if end > 0 && !text.starts_with(HEAD) {
+            return Err(io::Error::new(ErrorKind::InvalidData, "this is no inbox of mms"));
+        }
+        for line in text.lines().skip(1) {
+            inbox.read(line);
+        }
+        inbox.file.set_len(end as u64)?;
+        inbox.file.seek(SeekFrom::End(0))?;
+        if end == 0 {
+            inbox.append(HEAD)?;
+            inbox.sync()?;
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(inbox)
+    }
+
+    /// Reads a line; what nobody can read is passed over.
+    fn read(&mut self, line: &str) {
+        let (Some(what), Some(rest)) = (line.get(..2), line.get(2..)) else { return };
+        let id = || rest.parse::<LetterId>().ok();
+        match what {
+            "k " => {
+                if let Ok(mut letter) = Letter::parse(rest) {
+                    letter.text = unescaped(&letter.text);
+                    self.kept = self.kept.max(Some(letter.id));
+                    self.unprinted.push(letter);
+                }
+            }
+            "p " | "h " => {
+                self.kept = self.kept.max(id());
+                self.unprinted.retain(|letter| Some(letter.id) > id());
+            }
+            _ => {}
+        }
+    }
+
+    /// Letters that were kept and perhaps not seen, oldest first.
+    #[must_use]
+    pub fn unprinted(&self) -> &[Letter] {
+        &self.unprinted
+    }
+
+    /// Whether this letter is here already.
+    #[must_use]
+    pub fn has(&self, id: LetterId) -> bool {
+        self.kept.is_some_and(|kept| id <= kept)
+    }
+
+    /// Keeps a letter; it is durable after [`Inbox::sync`].
+    pub fn keep(&mut self, letter: &Letter) -> io::Result<()> {
+        self.append(&line(letter))?;
+        self.kept = self.kept.max(Some(letter.id));
+        self.unprinted.push(letter.clone());
+        Ok(())
+    }
+
+    /// Makes durable what was kept.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if self.unsynced {
+            self.file.sync_data()?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Marks all letters up to this one as printed.
+    pub fn printed(&mut self, id: LetterId) -> io::Result<()> {
+        self.unprinted.retain(|letter| letter.id > id);
+        self.append(&format!("p {id}\n"))?;
+        if self.size > FILE_BYTES { self.rewrite() } else { Ok(()) }
+    }
+
+    /// Drops what was printed.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mut text = HEAD.to_owned();
+        let first = self.unprinted.first().map(|letter| letter.id);
+        if let Some(kept) = self.kept.filter(|_| first.is_none()) {
+            text.push_str(&format!("h {kept}\n"));
+        }
+        self.unprinted.iter().for_each(|letter| text.push_str(&line(letter)));
+        let new = self.path.with_extension("new");
+        let mut file = private(&new)?;
+        lock(&file)?;
+        file.set_len(0)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        (self.file, self.size, self.unsynced) = (file, text.len() as u64, false);
+        Ok(())
+    }
+
+    fn append(&mut self, text: &str) -> io::Result<()> {
+        self.unsynced = true;
+        if let Err(error) = self.file.write_all(text.as_bytes()) {
+            // Half a line would spoil the next one.
+            self.file.set_len(self.size)?;
+            self.file.seek(SeekFrom::End(0))?;
+            return Err(error);
+        }
+        self.size += text.len() as u64;
+        Ok(())
+    }
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => {
+            io::Error::new(ErrorKind::WouldBlock, "another mms client is using it")
+        }
+        fs::TryLockError::Error(error) => error,
+    })
+}
+
+fn line(letter: &Letter) -> String {
+    let Letter { id, unix_ms, from, .. } = letter;
+    let flags = if letter.broadcast { "b" } else { "-" };
+    let text = letter.text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+    format!("k {id} {unix_ms} {flags} {from} {text}\n")
+}
+
+fn unescaped(text: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        plain.push(match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some('n')) => '\n',
+            ('\\', Some('r')) => '\r',
+            ('\\', Some(other)) => other,
+            _ => c,
+        });
+    }
+    plain
+}
+
+/// The names of messages: an installation and a counter that never goes back.
+#[derive(Debug)]
+pub struct Keys {
+    installation: String,
+    next: u64,
+    /// Those below it are drawn.
+    drawn: u64,
+    /// Where it is written; without it the installation is one of this run only.
+    file: Option<File>,
+}
+
+impl Keys {
+    /// Keys of this run only.
+    #[must_use]
+    pub fn of_this_run(dice: u64) -> Self {
+        Self { installation: format!("{dice:016x}"), next: 1, drawn: u64::MAX, file: None }
+    }
+
+    /// Keys that go on where the last run ended. Fails if another program uses them: a server
+    /// remembers only those near the greatest, so two must not share them.
+    pub fn open(folder: &Path, dice: u64) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut file = private(&folder.join("installation"))?;
+        lock(&file)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let known = text.trim_end().split_once(' ').and_then(|(name, next)| {
+            let plain = name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
+            Some((name.to_owned(), next.parse().ok()?)).filter(|_| plain)
+        });
+        // A damaged file is a new installation: no key of the old one is ever used again.
+        let (installation, next) = known.unwrap_or_else(|| (format!("{dice:016x}"), 1));
+        let mut keys = Self { installation, next, drawn: next, file: Some(file) };
+        keys.draw()?;
+        Ok(keys)
+    }
+
+    /// A key that was never used.
+    pub fn next(&mut self) -> String {
+        if self.next >= self.drawn && self.draw().is_err() {
+            // Those that cannot be written down must not be used again by another run either.
+            self.installation.push_str("-x");
+            (self.drawn, self.file) = (u64::MAX, None);
+        }
+        let key = format!("{}:{}", self.installation, self.next);
+        self.next += 1;
+        key
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let drawn = self.next.saturating_add(KEYS_AT_ONCE);
+        file.seek(SeekFrom::Start(0))?;
+        // Of one length, so that a line is never half new.
+        file.write_all(format!("{} {drawn:020}\n", self.installation).as_bytes())?;
+        file.sync_data()?;
+        self.drawn = drawn;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let n = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("mms-inbox-{}-{n}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            Self(path)
+        }
+
+        fn open(&self) -> Inbox {
+            Inbox::open(&self.0, "Tim", "00aa").unwrap()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn letter(seq: u32, text: &str) -> Letter {
+        let mut letter = Letter::parse(&format!("9.{seq} 5 - tim x")).unwrap();
+        letter.text = text.into();
+        letter
+    }
+
+    #[test]
+    fn what_was_kept_and_not_printed_is_there_again() {
+        let folder = Folder::new();
+        let mut inbox = folder.open();
+        let nasty = letter(2, "a\nb\\n\\\\c\r");
+        inbox.keep(&letter(1, "x")).unwrap();
+        inbox.keep(&nasty).unwrap();
+        inbox.sync().unwrap();
+        inbox.printed(letter(1, "").id).unwrap();
+        assert!(Inbox::open(&folder.0, "tim", "00aa").is_err(), "one program at a time");
+        drop(inbox);
+        let path = folder.0.join("tim@00aa.inbox");
+        let mut whole = fs::read(&path).unwrap();
+        whole.extend(b"k 9.3 5 - tim torn");
+        fs::write(&path, whole).unwrap();
+        let mut inbox = folder.open();
+        assert_eq!(inbox.unprinted(), [nasty]);
+        assert!(inbox.has(letter(2, "").id) && !inbox.has(letter(3, "").id));
+        inbox.printed(letter(2, "").id).unwrap();
+        drop(inbox);
+        assert_eq!(folder.open().unprinted(), []);
+    }
+
+    #[test]
+    fn it_stays_small_and_forgets_no_id() {
+        let folder = Folder::new();
+        let mut inbox = folder.open();
+        let text = "x".repeat(60_000);
+        for seq in 1..=40 {
+            inbox.keep(&letter(seq, &text)).unwrap();
+            inbox.printed(letter(seq, "").id).unwrap();
+        }
+        assert!(inbox.size < 2 * FILE_BYTES);
+        drop(inbox);
+        let inbox = folder.open();
+        assert!(inbox.has(letter(40, "").id) && !inbox.has(letter(41, "").id));
+        assert_eq!(inbox.unprinted(), []);
+    }
+
+    #[test]
+    fn no_key_is_used_twice() {
+        let folder = Folder::new();
+        let mut keys = Keys::open(&folder.0, 7).unwrap();
+        let mut used: Vec<_> = (0..100).map(|_| keys.next()).collect();
+        assert_eq!(used[0], "0000000000000007:1");
+        assert!(Keys::open(&folder.0, 8).is_err());
+        drop(keys);
+        let mut keys = Keys::open(&folder.0, 9).unwrap();
+        used.extend((0..100).map(|_| keys.next()));
+        assert!(used[199].starts_with("0000000000000007:"));
+        used.sort();
+        used.dedup();
+        assert_eq!(used.len(), 200);
+    }
+}
