@@ -95,6 +95,10 @@
 //! | **[`client`]** | **the other end of the wire** |
 //! | [`client::link`] | one connection without the socket: sign-in, questions and answers |
 //! | [`client::oneshot`] | a command that connects, asks and ends; what is tried again |
+//! | [`client::model`] | the companion: what is typed, what comes, and what is said again |
+//! | [`client::screen`] | what it shows, in the words of telnet |
+//! | [`client::inbox`] | letters kept before they are acknowledged; keys that never repeat |
+//! | [`client::run`] | its threads, its socket, its prompt |
 //! | [`client::keys`] | saved keys, so that no password need be kept |
 //! | [`client::shown`] | texts of others made harmless, refusals in words, JSON |
 //! | **[`cli`]** | **the command line, one file a subcommand** |

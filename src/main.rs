@@ -1,6 +1,7 @@
 //! Parse, run, one line on error, exit code.
 
 use clap::Parser;
+use mms::cli::client::Client;
 use mms::cli::login::{Login, Logout};
 use mms::cli::recv::Recv;
 use mms::cli::send::{Broadcast, Send};
@@ -18,11 +19,13 @@ use std::process::ExitCode;
 Try it, with the sample users of the repository:
   mms server 1060 users       in one terminal
   telnet localhost 1060       in another; then type 'signin fred', whose password is fred1
+  mms client localhost 1060   the same, but what you type is never disturbed
   mms login --user tim        in a third; then, for scripts:
   mms send fred 'hi there'"
 )]
 enum Mms {
     Server(Server),
+    Client(Client),
     Send(Send),
     Broadcast(Broadcast),
     Recv(Recv),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let out = &mut std::io::stdout();
     let done = match mms {
         Mms::Server(server) => server.run(out),
+        Mms::Client(client) => client.run(out),
         Mms::Send(send) => send.run(out),
         Mms::Broadcast(broadcast) => broadcast.run(out),
         Mms::Recv(recv) => recv.run(out),

@@ -64,6 +64,11 @@ impl ServerArg {
 }
 
 impl Account {
+    /// An account that was not given as options.
+    pub fn new(server: String, user: Option<String>, password_file: Option<PathBuf>) -> Self {
+        Self { server: ServerArg { server }, user, password_file, password_stdin: false }
+    }
+
     /// `host:port`.
     pub fn address(&self) -> Result<String, Failure> {
         self.server.address()
@@ -124,11 +129,20 @@ impl Account {
 }
 
 /// The folder of saved keys, if the environment tells where it would be.
-fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
+    below("XDG_CONFIG_HOME", ".config")
+}
+
+/// The folder of inboxes, likewise.
+pub fn data_folder() -> Option<PathBuf> {
+    below("XDG_DATA_HOME", ".local/share")
+}
+
+fn below(variable: &str, at_home: &str) -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|it| it.is_absolute());
-    let config = absolute("XDG_CONFIG_HOME");
-    let config = config.or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    config.map(|config| config.join("mms"))
+    let folder = absolute(variable);
+    let folder = folder.or_else(|| absolute("HOME").map(|home| home.join(at_home)));
+    folder.map(|folder| folder.join("mms"))
 }
 
 /// Where the keys of this user are, or would be.
@@ -143,7 +157,8 @@ fn saved(address: &str, user: &str) -> Result<Option<crate::scram::Keys>, Failur
     Ok(keys::load(&keys::path(&folder, address, user))?)
 }
 
-fn ask(user: &UserName) -> Result<Password, Failure> {
+/// Asks at the terminal, without echo.
+pub fn ask(user: &UserName) -> Result<Password, Failure> {
     // The prompt goes to the terminal itself, so stdin may be the message.
     if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
         let message = format!(

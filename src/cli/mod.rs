@@ -1,6 +1,7 @@
 //! The command line: clap definitions, one file a subcommand.
 
 pub mod account;
+pub mod client;
 pub mod login;
 pub mod recv;
 pub mod send;

@@ -1,9 +1,12 @@
-//! The client's side of a conversation. `link` is pure: bytes in, events and bytes out; `oneshot`
-//! and `keys` reach for sockets and files. Knows nothing of the server but its protocol.
+//! The client's side of a conversation. `link`, `model`, `screen` and `shown` are pure; `oneshot`,
+//! `run`, `inbox` and `keys` reach for sockets, the terminal and files. Knows nothing of the server
+//! but its protocol.
 
 pub mod inbox;
 pub mod keys;
 pub mod link;
+pub mod model;
 pub mod oneshot;
+pub mod run;
 pub mod screen;
 pub mod shown;

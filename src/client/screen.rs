@@ -95,8 +95,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     // The most that milliseconds can say is far below where this would overflow.
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day = day_of_era - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
@@ -209,10 +208,9 @@ fn reply(answer: &Answer, about: About<'_>) -> Option<Reply> {
             full: names(full, 0).shown,
             id: *id,
         },
-        Answer::Who { online, offline, more } => Reply::WhoIsOn {
-            online: names(online, more.0),
-            offline: names(offline, more.1),
-        },
+        Answer::Who { online, offline, more } => {
+            Reply::WhoIsOn { online: names(online, more.0), offline: names(offline, more.1) }
+        }
         Answer::Names(who) => match about.window_ms {
             None => Reply::WhoElse(names(who, 0)),
             Some(window_ms) => Reply::WhoLast { who: names(who, 0), window_ms },
@@ -274,9 +272,8 @@ pub fn notice(code: u16, fields: &str, user: &str) -> Option<Line> {
 pub fn complete(line: &str, users: &[String]) -> (usize, Vec<String>) {
     let start = line.rfind([' ', '(', ',']).map_or(0, |at| at + 1);
     let (before, word) = line.split_at(start);
-    let begins = |whole: &str| {
-        whole.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
-    };
+    let begins =
+        |whole: &str| whole.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word));
     if before.trim().is_empty() {
         let verbs = Verb::ALL.into_iter().filter(|&verb| verb != Verb::SignIn).map(Verb::name);
         let slash = word.starts_with('/');
@@ -327,8 +324,7 @@ mod tests {
         assert_eq!(answer(&who, NOBODY).text, "Users a and b are online");
         let last = About { to: &[], window_ms: Some(60_000) };
         assert_eq!(answer(&who, last).text, "Users a and b were online in the last minute");
-        let refused =
-            |code, fields: &str| Answer::Refused(Refused { code, fields: fields.into() });
+        let refused = |code, fields: &str| Answer::Refused(Refused { code, fields: fields.into() });
         let refused = answer(&refused(550, "no-such-user fre fred"), NOBODY);
         assert_eq!(refused, Line::new(Tone::Trouble, "no such user: fre; did you mean fred?"));
         let broken = Answer::Stored { id, fate: Fate::Sent, to: "\x1b[2J".into() };
@@ -361,8 +357,18 @@ mod tests {
     fn words_are_completed() {
         let users = ["fred".to_owned(), "Francoc".to_owned()];
         let found = |line: &str| complete(line, &users);
-        assert_eq!(found("who"), (0, vec!["whoison ".into(), "whoelse ".into(), "wholast ".into(),
-            "whoelsesince ".into()]));
+        assert_eq!(
+            found("who"),
+            (
+                0,
+                vec![
+                    "whoison ".into(),
+                    "whoelse ".into(),
+                    "wholast ".into(),
+                    "whoelsesince ".into()
+                ]
+            )
+        );
         assert_eq!(found("/se"), (0, vec!["/send ".into()]));
         assert_eq!(found("send fr"), (5, vec!["fred ".into(), "Francoc ".into()]));
         assert_eq!(found("send (fred FRA"), (11, vec!["Francoc".into()]));
