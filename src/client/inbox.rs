@@ -233,7 +233,7 @@ impl Keys {
     }
 
     /// A key that was never used.
-    pub fn next(&mut self) -> String {
+    pub fn take(&mut self) -> String {
         if self.next >= self.drawn && self.draw().is_err() {
             // Those that cannot be written down must not be used again by another run either.
             self.installation.push_str("-x");
@@ -332,12 +332,12 @@ mod tests {
     fn no_key_is_used_twice() {
         let folder = Folder::new();
         let mut keys = Keys::open(&folder.0, 7).unwrap();
-        let mut used: Vec<_> = (0..100).map(|_| keys.next()).collect();
+        let mut used: Vec<_> = (0..100).map(|_| keys.take()).collect();
         assert_eq!(used[0], "0000000000000007:1");
         assert!(Keys::open(&folder.0, 8).is_err());
         drop(keys);
         let mut keys = Keys::open(&folder.0, 9).unwrap();
-        used.extend((0..100).map(|_| keys.next()));
+        used.extend((0..100).map(|_| keys.take()));
         assert!(used[199].starts_with("0000000000000007:"));
         used.sort();
         used.dedup();

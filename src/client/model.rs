@@ -94,6 +94,8 @@ enum Question {
     },
     /// Asked by the companion itself: who is there. Shown or not.
     Names(bool),
+    /// Answered here, once its turn has come.
+    Settled(Line),
 }
 
 #[derive(Debug)]
@@ -264,7 +266,10 @@ impl Model {
         }
         // What was pasted may have several lines: they belong to the message.
         let (head, more) = line.split_once('\n').map_or((line, None), |(a, b)| (a, Some(b)));
-        let whole = |text: &str| more.map_or(text.to_owned(), |more| format!("{text}\n{more}"));
+        let whole = |text: &str| match more {
+            Some(more) => format!("{text}\n{more}"),
+            None => text.to_owned(),
+        };
         let question = match command::parse(head.as_bytes()) {
             Err(CommandFault::Blank) => return self.effects.push_back(Effect::Done),
             Ok(Command::SignOut) => return self.leave(now),
@@ -293,7 +298,10 @@ impl Model {
                 Question::Typed { line: head.trim().into(), window_ms: Some(window_ms) }
             }
             // With a blank behind it a brace at the end counts nothing.
-            Ok(_) => Question::Typed { line: format!("{} ", head.trim()), window_ms: None },
+            Ok(_) if head.ends_with('}') => {
+                Question::Typed { line: format!("{head} "), window_ms: None }
+            }
+            Ok(_) => Question::Typed { line: head.trim().into(), window_ms: None },
             // The server knows best what was meant; it need not see more than that word.
             Err(CommandFault::Unknown(word)) if is_harmless(word) => {
                 Question::Typed { line: word.into(), window_ms: None }
@@ -359,10 +367,19 @@ impl Model {
         self.effects.push_back(Effect::Show(Line::new(tone, text)));
     }
 
-    /// Shows what a line has come to.
+    /// A line has come to this; it is shown in its turn.
     fn settled(&mut self, line: Line) {
-        self.effects.push_back(Effect::Show(line));
-        self.effects.push_back(Effect::Done);
+        self.queue.push_back(Question::Settled(line));
+        self.in_turn();
+    }
+
+    /// Shows what needs no server and has nothing unanswered before it.
+    fn in_turn(&mut self) {
+        while let Some(Question::Settled(line)) = self.queue.front() {
+            self.effects.extend([Effect::Show(line.clone()), Effect::Done]);
+            self.queue.pop_front();
+            self.under_way = self.under_way.saturating_sub(1);
+        }
     }
 
     fn connect(&mut self) {
@@ -431,7 +448,9 @@ impl Model {
                 break;
             }
             bytes += question.text().len();
-            link.ask(&question.ask());
+            if let Some(ask) = question.ask() {
+                link.ask(&ask);
+            }
             self.under_way += 1;
         }
         if self.queue.is_empty() && self.leaving.is_some() && !self.signed_out {
@@ -449,22 +468,28 @@ impl Model {
         let Some(left) = self.under_way.checked_sub(1) else { return };
         let Some(question) = self.queue.pop_front() else { return };
         self.under_way = left;
+        self.shown(&question, answer);
+        self.in_turn();
+    }
+
+    fn shown(&mut self, question: &Question, answer: &Answer) {
         if let Answer::Who { online, offline, more } = answer {
             self.names = online.iter().chain(offline).cloned().collect();
             self.all_names = *more == (0, 0);
             self.effects.push_back(Effect::Names(self.names.clone()));
         }
-        let (to, window_ms) = match &question {
+        let (to, window_ms) = match question {
             Question::Send { to, .. } => (&to[..], None),
             Question::Broadcast { .. } => (&[][..], None),
             Question::Typed { window_ms, .. } => (&[][..], *window_ms),
-            Question::Names(false) => return,
+            Question::Names(false) | Question::Settled(_) => return,
             Question::Names(true) => {
                 let line = screen::answer(answer, About { to: &[], window_ms: None });
                 return self.effects.push_back(Effect::Show(line));
             }
         };
-        self.settled(screen::answer(answer, About { to, window_ms }));
+        let line = screen::answer(answer, About { to, window_ms });
+        self.effects.extend([Effect::Show(line), Effect::Done]);
     }
 
     fn closed(&mut self, why: Why, now: Millis) {
@@ -473,6 +498,7 @@ impl Model {
         self.under_way = 0;
         // What the companion asked for itself is asked anew.
         self.queue.retain(|question| !matches!(question, Question::Names(_)));
+        self.in_turn();
         if self.signed_out {
             self.show(Tone::Notice, screen::words(&Reply::Farewell(Farewell::SignedOut)));
             return self.end(End::Left);
@@ -522,7 +548,8 @@ impl Model {
 
     /// How it ends if it ends now.
     fn left(&self) -> End {
-        let own = |question: &&Question| !matches!(question, Question::Names(_));
+        let own =
+            |question: &&Question| !matches!(question, Question::Names(_) | Question::Settled(_));
         match self.queue.iter().filter(own).count() {
             0 => End::Left,
             n => End::Unanswered(n),
@@ -543,17 +570,18 @@ impl Question {
         match self {
             Self::Send { text, .. } | Self::Broadcast { text, .. } => text,
             Self::Typed { line, .. } => line,
-            Self::Names(_) => "",
+            Self::Names(_) | Self::Settled(_) => "",
         }
     }
 
-    fn ask(&self) -> Ask<'_> {
-        match self {
+    fn ask(&self) -> Option<Ask<'_>> {
+        Some(match self {
             Self::Send { key, to, text } => Ask::Send { key, to, text },
             Self::Broadcast { key, text } => Ask::Broadcast { key, text },
             Self::Typed { line, .. } => Ask::Typed(line),
             Self::Names(_) => Ask::Who,
-        }
+            Self::Settled(_) => return None,
+        })
     }
 }
 

@@ -462,7 +462,7 @@ impl Driver {
                     None => self.open_keys(),
                 };
                 let keys = self.keys.insert(keys);
-                self.model.typed(&line, &mut || keys.next(), now);
+                self.model.typed(&line, &mut || keys.take(), now);
             }
             Wire::Leave => self.model.leave(now),
             Wire::Open(..) | Wire::Failed(..) | Wire::Bytes(..) | Wire::Gone(_) | Wire::Read => {}
