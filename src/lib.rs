@@ -98,7 +98,7 @@
 //! | [`client::model`] | the companion: what is typed, what comes, and what is said again |
 //! | [`client::screen`] | what it shows, in the words of telnet |
 //! | [`client::inbox`] | letters kept before they are acknowledged; keys that never repeat |
-//! | [`client::run`] | its threads, its socket, its prompt |
+//! | [`client::run`], `client::prompt` | its threads and its socket; what a person types at |
 //! | [`client::keys`] | saved keys, so that no password need be kept |
 //! | [`client::shown`] | texts of others made harmless, refusals in words, JSON |
 //! | **[`cli`]** | **the command line, one file a subcommand** |

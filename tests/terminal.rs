@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::server::{Folder, PASSWORD, Server, mms};
+use support::server::{Folder, PASSWORD, Server, eventually, mms};
 
 /// Longer than anything takes on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -37,7 +37,7 @@ impl Terminal {
         let program = env!("CARGO_BIN_EXE_mms");
         let port = address.port();
         let script = format!(
-            "stty sane cols 80 rows 24; {program} client {options} 127.0.0.1 {port}; \
+            "stty sane cols 80 rows 24; tty; {program} client {options} 127.0.0.1 {port}; \
              echo \"ended with $?\"; stty -a; echo over"
         );
         command.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
@@ -116,6 +116,18 @@ impl Terminal {
                 Err(error) => panic!("{what:?} never came ({error}): {:?}", self.text()),
             }
         }
+    }
+
+    /// Waits until what is typed is not shown.
+    fn hides(&mut self) {
+        self.shows("\n", 1);
+        let text = self.text();
+        let device = text.lines().next().unwrap().trim();
+        eventually("hidden input", || {
+            let output = Command::new("stty").args(["-F", device, "-a"]).output().unwrap();
+            let settings = String::from_utf8(output.stdout).unwrap();
+            settings.split_whitespace().any(|set| set == "-echo").then_some(())
+        });
     }
 
     fn count(&self, what: &str) -> usize {
@@ -229,9 +241,11 @@ fn a_password_is_not_shown_and_a_wrong_one_is_asked_for_again() {
     fred.expect("User: ");
     fred.keys("fred\r");
     fred.expect("Password for fred: ");
+    fred.hides();
     fred.keys("wrong-one\r");
     fred.expect("user or password is wrong");
     fred.expect("Password for fred: ");
+    fred.hides();
     fred.keys(&format!("{PASSWORD}\r"));
     fred.expect("Welcome fred, you have no messages waiting");
     fred.expect("> ");
@@ -283,6 +297,12 @@ fn a_client_that_is_killed_shows_nothing_twice() {
     let mut libero = server.signed_in("libero");
     libero.say("send fred first.");
     fred.expect("libero: first.");
+    // It was shown; that this is known, too, comes a moment later.
+    eventually("the mark", || {
+        let mut files = std::fs::read_dir(server.folder.path("home/.local/share/mms")).ok()?;
+        let text = std::fs::read_to_string(files.next()?.ok()?.path()).ok()?;
+        text.contains("\np ").then_some(())
+    });
     // Its terminal goes.
     drop(fred);
     server.logs("fred signed off");

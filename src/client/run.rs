@@ -1,36 +1,24 @@
-//! The companion in a terminal: threads, sockets and the prompt around a [`Model`].
+//! The companion's threads and its socket, around a [`Model`].
 //!
 //! ```text
-//! prompt (main) --lines--> driver (the model, the inbox, writes) --connect--> reader (one a socket)
-//!      ^                     |                    ^--------------- bytes ---------+
+//! prompt (main) --lines--> driver (model, inbox, writes) --connect--> reader (one a socket)
+//!      ^                     |                   ^------------- bytes ----------+
 //!      +------- Paper <------+
 //! ```
-//!
-//! What is to be shown goes to the [`Paper`]; a printer hands it to the prompt, which puts it above
-//! the line being typed. Before the prompt and after it, and without one, it goes straight out.
 
 use super::inbox::{Inbox, Keys};
 use super::link::Login;
-use super::model::{Effect, End, Model, QUEUE_MOST};
+use super::model::{Effect, End, Model};
 use super::oneshot::{Trouble, entropy};
+use super::prompt::{PIPE_LINES, Paper, Prompt, lock, plain_lines, spawn};
 use super::screen::{self, Line, Look, Tone};
-use crate::proto::command::{self, Command};
 use crate::proto::id::LetterId;
 use crate::time::{Millis, Now};
-use rustyline::completion::Completer;
-use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
-use rustyline::history::MemHistory;
-use rustyline::validate::Validator;
-use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,10 +26,6 @@ use std::time::Duration;
 const CONNECT_MS: u64 = 10_000;
 /// Longest wait for a server that does not read, in milliseconds.
 const WRITE_MS: u64 = 30_000;
-/// Bytes handed to the prompt at a time.
-const BATCH_BYTES: usize = 8 << 10;
-/// Lines of a pipe on their way; the rest waits in the pipe.
-const PIPE_LINES: usize = QUEUE_MOST / 4;
 
 /// Everything that the companion needs to know.
 pub struct Setup {
@@ -62,7 +46,7 @@ pub struct Setup {
 }
 
 /// What reaches the driver. Numbers are those of connections.
-enum Wire {
+pub(super) enum Wire {
     Open(u64, TcpStream),
     Failed(u64, io::Error),
     Bytes(u64, Vec<u8>),
@@ -74,7 +58,7 @@ enum Wire {
 }
 
 /// What the driver tells the prompt.
-enum News {
+pub(super) enum News {
     SignedIn,
     Ended,
 }
@@ -124,260 +108,6 @@ pub fn run(setup: Setup) -> Result<End, Trouble> {
     paper.let_go();
     end.unwrap_or_else(|_| Err(Trouble::Unreachable(io::Error::other("a fault of mms"))))
 }
-
-#[allow(clippy::disallowed_methods)] // a client has one server and one person to wait for at once
-fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    std::thread::spawn(run)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked has said so; what is behind the lock are plain values.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads lines without a prompt, up to the last one.
-fn plain_lines(wire: &Sender<Wire>, slots: &SyncSender<()>, person: bool) {
-    let mut bytes = Vec::new();
-    let mut input = io::stdin().lock();
-    loop {
-        bytes.clear();
-        // Longer ones are refused as too long, in pieces.
-        let most = 2 * crate::limits::COUNTED_BYTES as u64;
-        let read = (&mut input).take(most).read_until(b'\n', &mut bytes);
-        let text = String::from_utf8_lossy(&bytes);
-        let line = text.trim_end_matches(['\n', '\r']);
-        let ends = matches!(read, Ok(0) | Err(_)) || is_sign_out(line);
-        if ends || (!person && slots.send(()).is_err()) {
-            // The driver may have ended by itself.
-            _ = wire.send(Wire::Leave);
-            return;
-        }
-        if wire.send(Wire::Typed(line.into())).is_err() {
-            return;
-        }
-    }
-}
-
-fn is_sign_out(line: &str) -> bool {
-    matches!(command::parse(line.as_bytes()), Ok(Command::SignOut))
-}
-
-/// What is shown and was not shown yet.
-struct Paper {
-    state: Mutex<Sheet>,
-    turn: Condvar,
-    wire: Sender<Wire>,
-}
-
-#[derive(Default)]
-struct Sheet {
-    queue: VecDeque<(String, Option<LetterId>)>,
-    /// Given to the prompt; it was shown once the prompt has drawn itself again.
-    handed: Option<(String, Option<LetterId>)>,
-    /// The prompt is being typed at.
-    at_prompt: bool,
-    /// There is a prompt.
-    prompted: bool,
-    /// The last letter that was shown.
-    shown: Option<LetterId>,
-    /// Nobody reads stdout any more.
-    deaf: bool,
-}
-
-impl Paper {
-    fn new(wire: Sender<Wire>) -> Self {
-        Self { state: Mutex::default(), turn: Condvar::new(), wire }
-    }
-
-    /// Shows a line, now or soon.
-    fn put(&self, text: String, id: Option<LetterId>) {
-        let mut sheet = lock(&self.state);
-        sheet.queue.push_back((text, id));
-        if sheet.prompted {
-            self.turn.notify_all();
-        } else {
-            sheet.write_all();
-        }
-    }
-
-    /// The prompt has drawn itself: whatever it was given stands above it.
-    fn drawn(&self) {
-        let mut sheet = lock(&self.state);
-        sheet.at_prompt = true;
-        if let Some((_, id)) = sheet.handed.take() {
-            sheet.shown = sheet.shown.max(id);
-            // The driver may have ended.
-            _ = self.wire.send(Wire::Read);
-        }
-        self.turn.notify_all();
-    }
-
-    /// The prompt begins or rests.
-    fn prompt(&self, at_prompt: bool) {
-        let mut sheet = lock(&self.state);
-        sheet.prompted = true;
-        sheet.at_prompt &= at_prompt;
-    }
-
-    /// There is no prompt any more: all goes straight out.
-    fn let_go(&self) {
-        let mut sheet = lock(&self.state);
-        (sheet.prompted, sheet.at_prompt) = (false, false);
-        if let Some(handed) = sheet.handed.take() {
-            sheet.queue.push_front(handed);
-        }
-        sheet.write_all();
-        // The driver may have ended.
-        _ = self.wire.send(Wire::Read);
-    }
-
-    /// Hands to the prompt whatever there is, for good.
-    fn print(&self, mut printer: impl ExternalPrinter) {
-        loop {
-            let mut sheet = lock(&self.state);
-            while !sheet.at_prompt || sheet.handed.is_some() || sheet.queue.is_empty() {
-                sheet = self.turn.wait(sheet).unwrap_or_else(PoisonError::into_inner);
-            }
-            let (mut text, mut last) = (String::new(), None);
-            while text.len() < BATCH_BYTES
-                && let Some((line, id)) = sheet.queue.pop_front()
-            {
-                text.push_str(&line);
-                last = last.max(id);
-            }
-            sheet.handed = Some((text.clone(), last));
-            drop(sheet);
-            if printer.print(text).is_err() {
-                // It stays with the paper, which shows it when the prompt ends.
-                return;
-            }
-        }
-    }
-}
-
-impl Sheet {
-    fn write_all(&mut self) {
-        let mut out = io::stdout().lock();
-        while let Some((text, id)) = self.queue.pop_front() {
-            self.deaf |= out.write_all(text.as_bytes()).is_err();
-            if !self.deaf {
-                self.shown = self.shown.max(id);
-            }
-        }
-        self.deaf |= out.flush().is_err();
-    }
-}
-
-/// The prompt and what it knows.
-struct Prompt {
-    editor: Editor<Hints, MemHistory>,
-    sign: Sign,
-}
-
-impl Prompt {
-    /// `None` where a terminal cannot do it.
-    fn new(paper: &Arc<Paper>, names: &Arc<Mutex<Vec<String>>>, look: Look) -> Option<Self> {
-        let config = Config::builder()
-            .completion_type(CompletionType::List)
-            .color_mode(if look.colour { ColorMode::Enabled } else { ColorMode::Disabled })
-            .auto_add_history(false)
-            .build();
-        let history = MemHistory::with_config(&config);
-        let mut editor = Editor::with_history(config, history).ok()?;
-        let printer = editor.create_external_printer().ok()?;
-        let typed = RefCell::default();
-        editor.set_helper(Some(Hints { names: Arc::clone(names), typed }));
-        let shared = Arc::clone(paper);
-        // Ends with the process: it may wait for a prompt that never comes.
-        drop(spawn(move || shared.print(printer)));
-        Some(Self { editor, sign: Sign(Arc::clone(paper)) })
-    }
-
-    /// Reads lines; true if the person wants to leave.
-    fn lines(&mut self, wire: &Sender<Wire>, paper: &Paper, told: &Receiver<News>) -> bool {
-        let mut asked = false;
-        loop {
-            if let Some(hints) = self.editor.helper() {
-                hints.typed.borrow_mut().clear();
-            }
-            paper.prompt(true);
-            let read = self.editor.readline(&self.sign);
-            paper.prompt(false);
-            if told.try_iter().any(|news| matches!(news, News::Ended)) {
-                return false;
-            }
-            match read {
-                Ok(line) if asked && line.trim().eq_ignore_ascii_case("y") => return true,
-                Ok(line) if is_sign_out(&line) => return true,
-                Ok(line) => {
-                    asked = false;
-                    // It may be full of memory only; then the line counts all the same.
-                    _ = self.editor.add_history_entry(&*line);
-                    if wire.send(Wire::Typed(line)).is_err() {
-                        return false;
-                    }
-                }
-                Err(ReadlineError::Interrupted) => {
-                    let hints = self.editor.helper();
-                    let empty = hints.is_none_or(|hints| hints.typed.borrow().is_empty());
-                    if empty && asked {
-                        return true;
-                    }
-                    asked = empty;
-                    if asked {
-                        let line = "Leave? Ctrl-C again, or y and Enter; anything else stays\n";
-                        paper.put(line.into(), None);
-                    }
-                }
-                Err(ReadlineError::Signal(_)) => {}
-                // Ctrl-D, or the terminal is gone.
-                Err(_) => return true,
-            }
-        }
-    }
-}
-
-/// What stands before the line. Asked for whenever the prompt draws itself.
-struct Sign(Arc<Paper>);
-
-impl rustyline::Prompt for Sign {
-    fn raw(&self) -> &str {
-        self.0.drawn();
-        "> "
-    }
-}
-
-/// Completion, and the line as it is being typed.
-struct Hints {
-    names: Arc<Mutex<Vec<String>>>,
-    typed: RefCell<String>,
-}
-
-impl Completer for Hints {
-    type Candidate = String;
-
-    fn complete(
-        &self,
-        line: &str,
-        at: usize,
-        _: &Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok(screen::complete(line.get(..at).unwrap_or(line), &lock(&self.names)))
-    }
-}
-
-impl Hinter for Hints {
-    type Hint = String;
-
-    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
-        line.clone_into(&mut self.typed.borrow_mut());
-        None
-    }
-}
-
-impl Highlighter for Hints {}
-impl Validator for Hints {}
-impl Helper for Hints {}
 
 /// Owns the model and does what it wishes.
 struct Driver {
