@@ -22,7 +22,7 @@ const USERS: [&str; 3] = ["fred", "Tim", "libero"];
 
 /// A person at a terminal.
 struct Terminal {
-    _process: PtyProcess,
+    process: PtyProcess,
     keyboard: File,
     output: Receiver<Vec<u8>>,
     bytes: Vec<u8>,
@@ -55,7 +55,7 @@ impl Terminal {
                 }
             }
         });
-        Self { _process: process, keyboard, output, bytes: vec![], seen: 0 }
+        Self { process, keyboard, output, bytes: vec![], seen: 0 }
     }
 
     /// Signed in, at the prompt.
@@ -313,6 +313,19 @@ fn a_client_that_is_killed_shows_nothing_twice() {
     fred.keys("\x04");
     fred.ends(0);
     assert_eq!(fred.count(" libero: first."), 0, "{}", fred.text());
+}
+
+#[test]
+fn a_signal_leaves_the_terminal_sane() {
+    let server = Server::start(&USERS, &[]);
+    let mut fred = Terminal::signed_in(&server.folder, server.address, "fred");
+    fred.keys("half a li");
+    fred.expect("half a li");
+    let shell = fred.process.child_pid;
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+    let killed = Command::new("kill").args(["-s", "TERM", children.trim()]).status().unwrap();
+    assert!(killed.success());
+    fred.ends(143);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::run::{News, Wire};
 use super::screen::{self, Look};
 use crate::proto::command::{self, Command};
 use crate::proto::id::LetterId;
+use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -14,6 +15,8 @@ use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
 use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
+use signal_hook::consts::{SIGHUP, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, Read as _, Write as _};
@@ -192,6 +195,7 @@ impl Prompt {
         let history = MemHistory::with_config(&config);
         let mut editor = Editor::with_history(config, history).ok()?;
         let printer = editor.create_external_printer().ok()?;
+        restore_at_signals();
         let typed = RefCell::default();
         editor.set_helper(Some(Hints { names: Arc::clone(names), typed }));
         let shared = Arc::clone(paper);
@@ -247,6 +251,22 @@ impl Prompt {
             }
         }
     }
+}
+
+/// Whoever ends the companion from outside finds the terminal as it was.
+fn restore_at_signals() {
+    let Ok(before) = tcgetattr(io::stdin()) else { return };
+    let Ok(mut signals) = Signals::new([SIGTERM, SIGHUP, SIGQUIT]) else { return };
+    let before = Mutex::new(before);
+    // Ends with the process.
+    drop(spawn(move || {
+        for signal in signals.forever() {
+            // The terminal may be gone; the process goes in any case.
+            _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &lock(&before));
+            _ = io::stdout().write_all(b"\x1b[?2004l\r\n");
+            _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    }));
 }
 
 /// What stands before the line. Asked for whenever the prompt draws itself.
