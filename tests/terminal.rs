@@ -33,15 +33,25 @@ struct Terminal {
 impl Terminal {
     /// Starts the client; behind it the terminal's settings and the exit code are shown.
     fn start(folder: &Folder, address: SocketAddr, options: &str) -> Self {
+        Self::start_on("xterm", 80, folder, address, options)
+    }
+
+    fn start_on(
+        term: &str,
+        columns: u32,
+        folder: &Folder,
+        address: SocketAddr,
+        options: &str,
+    ) -> Self {
         let mut command = Command::new("/bin/sh");
         let program = env!("CARGO_BIN_EXE_mms");
         let port = address.port();
         let script = format!(
-            "stty sane cols 80 rows 24; tty; {program} client {options} 127.0.0.1 {port}; \
+            "stty sane cols {columns} rows 24; tty; TERM={term} {program} client {options} 127.0.0.1 {port}; \
              echo \"ended with $?\"; stty -a; echo over"
         );
         command.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
-        command.env("TERM", "xterm").env("HOME", folder.path("home")).env("NO_COLOR", "1");
+        command.env("HOME", folder.path("home")).env("NO_COLOR", "1");
         command.current_dir(folder.path("."));
         let process = PtyProcess::new(command).unwrap();
         let keyboard = process.get_file_handle().unwrap();
@@ -326,6 +336,27 @@ fn a_signal_leaves_the_terminal_sane() {
     let killed = Command::new("kill").args(["-s", "TERM", children.trim()]).status().unwrap();
     assert!(killed.success());
     fred.ends(143);
+}
+
+#[test]
+fn lesser_terminals_do() {
+    let server = Server::start(&USERS, &[]);
+    server.folder.write("password", PASSWORD);
+    let options = "--user fred --password-file password";
+    let mut fred = Terminal::start_on("dumb", 80, &server.folder, server.address, options);
+    fred.shows(" online\r\n", 1);
+    fred.keys("send Tim hi\r");
+    fred.shows("Tim is offline", 1);
+    fred.keys("\x04");
+    fred.ends(0);
+    assert!(!fred.bytes.contains(&0x1b), "{:?}", String::from_utf8_lossy(&fred.bytes));
+    let mut fred = Terminal::start_on("xterm", 12, &server.folder, server.address, options);
+    fred.shows("this terminal is narrow, 12 columns", 1);
+    fred.shows("\r> ", 1);
+    fred.keys("send Tim hi\r");
+    fred.shows("Tim is offline", 1);
+    fred.keys("\x04");
+    fred.ends(0);
 }
 
 #[test]

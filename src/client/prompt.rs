@@ -4,7 +4,7 @@
 
 use super::model::QUEUE_MOST;
 use super::run::{News, Wire};
-use super::screen::{self, Look};
+use super::screen::{self, Line, Look, Tone};
 use crate::proto::command::{self, Command};
 use crate::proto::id::LetterId;
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
@@ -24,6 +24,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+/// Narrower terminals are told so.
+const COLUMNS_LEAST: u16 = 30;
 /// Bytes handed to the prompt at a time.
 const BATCH_BYTES: usize = 8 << 10;
 /// Lines of a pipe on their way; the rest waits in the pipe.
@@ -196,6 +198,12 @@ impl Prompt {
         let mut editor = Editor::with_history(config, history).ok()?;
         let printer = editor.create_external_printer().ok()?;
         restore_at_signals();
+        if let Some((columns, _)) = editor.dimensions()
+            && columns < COLUMNS_LEAST
+        {
+            let words = format!("this terminal is narrow, {columns} columns; long lines will wrap");
+            paper.put(look.paint(&Line::new(Tone::Trouble, words)), None);
+        }
         let typed = RefCell::default();
         editor.set_helper(Some(Hints { names: Arc::clone(names), typed }));
         let shared = Arc::clone(paper);
