@@ -447,7 +447,7 @@ fn exit_codes_tell_what_was_wrong() {
 fn a_pipe_loses_and_doubles_nothing_when_the_server_dies() {
     let mut server = Server::start(&USERS, &[]);
     let door = Door::to(&server);
-    let input: String = (1..=600).map(|n| format!("send Tim n{n}.\n")).collect();
+    let input: String = (1..=3000).map(|n| format!("send Tim n{n}.\n")).collect();
     let (code, out, err) = thread::scope(|scope| {
         let folder = Folder::new();
         let address = door.address;
@@ -460,8 +460,8 @@ fn a_pipe_loses_and_doubles_nothing_when_the_server_dies() {
     });
     assert_eq!(code, 0, "{out} {err}");
     let mut tim = server.greeted();
-    assert!(tim.sign_in("Tim", PASSWORD).contains("600 messages"), "{out}");
-    for n in 1..=600 {
+    assert!(tim.sign_in("Tim", PASSWORD).contains("3000 messages"), "{out}");
+    for n in 1..=3000 {
         let line = tim.line();
         assert!(line.ends_with(&format!("fred: n{n}.")), "{line} instead of {n}");
     }
