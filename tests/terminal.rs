@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -47,7 +48,8 @@ impl Terminal {
         let program = env!("CARGO_BIN_EXE_mms");
         let port = address.port();
         let script = format!(
-            "stty sane cols {columns} rows 24; tty; TERM={term} {program} client {options} 127.0.0.1 {port}; \
+            "stty sane cols {columns} rows 24; tty; TERM={term} \
+             {program} client {options} 127.0.0.1 {port}; \
              echo \"ended with $?\"; stty -a; echo over"
         );
         command.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
@@ -161,6 +163,8 @@ impl Terminal {
 struct Door {
     address: SocketAddr,
     behind: Arc<Mutex<SocketAddr>>,
+    /// What clients say gets lost.
+    mute: Arc<AtomicBool>,
 }
 
 impl Door {
@@ -168,18 +172,20 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let behind = Arc::new(Mutex::new(server.address));
-        let shared = Arc::clone(&behind);
+        let mute = Arc::new(AtomicBool::new(false));
+        let (shared, deaf) = (Arc::clone(&behind), Arc::clone(&mute));
         // Ends with the process.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let server = TcpStream::connect(*shared.lock().unwrap());
                 // Nobody there: the client is let go at once.
                 let Ok(server) = server else { continue };
-                pass(client.try_clone().unwrap(), server.try_clone().unwrap());
-                pass(server, client);
+                let never = Arc::new(AtomicBool::new(false));
+                pass(client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&deaf));
+                pass(server, client, never);
             }
         });
-        Self { address, behind }
+        Self { address, behind, mute }
     }
 
     fn lead_to(&self, server: &Server) {
@@ -187,12 +193,39 @@ impl Door {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream) {
+fn pass(mut from: TcpStream, mut to: TcpStream, mute: Arc<AtomicBool>) {
     thread::spawn(move || {
-        _ = std::io::copy(&mut from, &mut to);
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if !mute.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
         _ = to.shutdown(Shutdown::Both);
         _ = from.shutdown(Shutdown::Both);
     });
+}
+
+#[test]
+fn a_message_whose_acknowledgement_was_lost_is_shown_once() {
+    let mut server = Server::start(&USERS, &[]);
+    let door = Door::to(&server);
+    let mut fred = Terminal::signed_in(&server.folder, door.address, "fred");
+    door.mute.store(true, Ordering::SeqCst);
+    server.signed_in("libero").ask("send fred first.");
+    fred.shows("libero: first.", 1);
+    server.kill9();
+    fred.shows("connecting again", 1);
+    door.mute.store(false, Ordering::SeqCst);
+    server.restart();
+    door.lead_to(&server);
+    server.signed_in("libero").ask("send fred second.");
+    fred.shows("libero: second.", 1);
+    fred.keys("\x04");
+    fred.ends(0);
+    assert!(fred.text().contains("connected again; "), "{}", fred.text());
+    assert_eq!(fred.count("libero: first."), 1, "{}", fred.text());
+    assert!(server.greeted().sign_in("fred", PASSWORD).contains("no messages"));
 }
 
 #[test]
