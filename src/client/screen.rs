@@ -4,7 +4,7 @@
 
 use super::shown::{Shown, ShownLines};
 use crate::proto::coded_client::{Answer, Fate, Letter, Refused};
-use crate::proto::command::{CommandFault, Verb};
+use crate::proto::command::{CommandFault, Switch, Verb};
 use crate::proto::name::UserName;
 use crate::proto::plain;
 use crate::proto::reply::{Fates, Names, Refusal, Reply};
@@ -165,14 +165,6 @@ pub fn answer(answer: &Answer, about: About<'_>) -> Line {
             let to = about.to.join(", ");
             format!("message sent to {}; an earlier try had got through", Shown(&to))
         }
-        Answer::Fates { fates, .. } => {
-            let list = |fate| {
-                let names = fates.iter().filter(|(_, its)| *its == fate);
-                names.map(|(name, _)| Shown(name).to_string()).collect::<Vec<_>>().join(", ")
-            };
-            let blocked = list(Fate::Blocked);
-            if blocked.is_empty() { text } else { format!("{text}; not delivered: {blocked}") }
-        }
         _ => text,
     };
     Line::new(Tone::Answer, text)
@@ -199,6 +191,7 @@ fn reply(answer: &Answer, about: About<'_>) -> Option<Reply> {
                 saved: list(Fate::Saved).collect(),
                 unknown: unknown.map(|(name, _)| (**name).into()).collect(),
                 full: list(Fate::Full).collect(),
+                blocked: list(Fate::Blocked).collect(),
                 to_self: list(Fate::ToSelf).next(),
                 id: *id,
             }))
@@ -216,6 +209,10 @@ fn reply(answer: &Answer, about: About<'_>) -> Option<Reply> {
             Some(window_ms) => Reply::WhoLast { who: names(who, 0), window_ms },
         },
         Answer::Away(text) => Reply::Away((**text).into()),
+        &Answer::Notify(switch) => Reply::Notify(switch),
+        &Answer::Block { ref user, switch } => {
+            Reply::Block { user: UserName::new(user).ok()?, switch }
+        }
         Answer::Pong | Answer::Done | Answer::Refused(_) => return None,
     })
 }
@@ -239,6 +236,9 @@ fn refusal(refused: &Refused) -> String {
         551 => UserName::new(first).err().map(|fault| Refusal::BadName(first.into(), fault)),
         552 => Some(Refusal::ToSelf),
         556 => Some(Refusal::NobodyElse),
+        557 => UserName::new(first).ok().map(Refusal::Undeliverable),
+        558 => first.parse().ok().map(Refusal::BlocksFull),
+        559 => Some(Refusal::BlockSelf),
         _ => None,
     };
     refusal.map_or_else(|| refused.to_string(), |refusal| words(&Reply::Refused(refusal)))
@@ -251,7 +251,10 @@ pub fn notice(code: u16, fields: &str, user: &str) -> Option<Line> {
     let named = UserName::new(first);
     let text = match (code, named) {
         (101, Ok(from)) => words(&Reply::AutoReply { from, text: rest.into() }),
-        (110, Ok(name)) => format!("{name} is {}", Shown(rest)),
+        (110, Ok(user)) => {
+            let switch = if rest == "online" { Switch::On } else { Switch::Off };
+            words(&Reply::Presence { user, switch })
+        }
         (112, _) => format!(
             "somebody at {} tries to sign in as {} with your password",
             Shown(rest),

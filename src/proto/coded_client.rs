@@ -5,6 +5,7 @@
 
 pub use super::coded::Kind;
 
+use super::command::Switch;
 use super::id::LetterId;
 use super::text::is_refused;
 use crate::limits::{COUNTED_BYTES, LINE_BYTES};
@@ -427,6 +428,15 @@ pub enum Answer {
     Names(Vec<String>),
     /// Away is set, with this text.
     Away(String),
+    /// Who comes and goes is told, or no longer.
+    Notify(Switch),
+    /// A user is blocked, or no longer.
+    Block {
+        /// Whom.
+        user: String,
+        /// On is blocked.
+        switch: Switch,
+    },
     /// The server answers.
     Pong,
     /// Any other word of consent.
@@ -502,6 +512,12 @@ impl Answer {
             261 => Self::Names(names(word()?)),
             262 => Self::Away(fields.strip_prefix("away ").ok_or(LineFault::Fields)?.into()),
             264 => Self::Pong,
+            265 if fields == "notify on" => Self::Notify(Switch::On),
+            265 => Self::Notify(Switch::Off),
+            266 => {
+                let switch = if word()? == "blocked" { Switch::On } else { Switch::Off };
+                Self::Block { user: words.next().ok_or(LineFault::Fields)?.into(), switch }
+            }
             200..=299 => Self::Done,
             code @ 400..=599 => Self::Refused(Refused { code, fields: fields.into() }),
             _ => return Err(LineFault::Fields),
@@ -648,6 +664,10 @@ mod tests {
                 Answer::Who { online: list(&["a", "b"]), offline: vec![], more: (3, 0) },
             ),
             ("264 pong", Answer::Pong),
+            ("265 notify on", Answer::Notify(Switch::On)),
+            ("265 notify off", Answer::Notify(Switch::Off)),
+            ("266 blocked tim", Answer::Block { user: "tim".into(), switch: Switch::On }),
+            ("266 unblocked tim", Answer::Block { user: "tim".into(), switch: Switch::Off }),
             ("290 bye", Answer::Done),
             (
                 "452 @1 full fred",
