@@ -31,6 +31,9 @@ pub const KEY_SINGLE_MS: u64 = 24 * 3_600_000;
 pub const KEYS_SINGLE: usize = 10_000;
 /// Installations remembered for one user; one more is refused.
 pub const KEY_INSTALLATIONS: usize = 256;
+/// Keys remembered in all: what a segment of the journal repeats stays far below the 4 GiB that
+/// its places can tell. One more is refused.
+pub const KEYS_ALL: usize = 1_000_000;
 /// A coded session that has said nothing for so long is pinged, in milliseconds.
 pub const PING_MS: u64 = 120_000;
 /// It is given up if it says nothing for so long after that, in milliseconds.

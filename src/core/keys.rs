@@ -5,7 +5,7 @@
 use super::accounts::UserId;
 use super::record::{Journal, Key, LetterId, Record};
 use crate::limits::{
-    KEY_INSTALLATION_BYTES, KEY_INSTALLATIONS, KEY_SINGLE_MS, KEY_WINDOW, KEY_WINDOW_MS,
+    KEY_INSTALLATION_BYTES, KEY_INSTALLATIONS, KEY_SINGLE_MS, KEY_WINDOW, KEY_WINDOW_MS, KEYS_ALL,
     KEYS_SINGLE,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -47,7 +47,11 @@ struct Ring {
 /// All keys, by sender. What is written down is in an order, so that a simulated run can be
 /// repeated.
 #[derive(Debug, Default)]
-pub(super) struct Keys(BTreeMap<UserId, Ring>);
+pub(super) struct Keys {
+    rings: BTreeMap<UserId, Ring>,
+    /// How many there are at most: counted when they are written down, and each since then.
+    count: usize,
+}
 
 /// What stands behind a key: whom and what (FNV-1a, the same over all versions).
 pub(super) fn hash(to: &str, text: &str) -> u64 {
@@ -75,7 +79,14 @@ fn compare(sent: Sent, hash: u64) -> Found {
 impl Keys {
     /// What is known of this key of this user.
     pub(super) fn look(&mut self, user: UserId, key: &str, hash: u64, now_ms: u64) -> Found {
-        let Some(ring) = self.0.get_mut(&user) else { return Found::New };
+        match self.look_in_ring(user, key, hash, now_ms) {
+            Found::New if self.count >= KEYS_ALL => Found::Full,
+            found => found,
+        }
+    }
+
+    fn look_in_ring(&mut self, user: UserId, key: &str, hash: u64, now_ms: u64) -> Found {
+        let Some(ring) = self.rings.get_mut(&user) else { return Found::New };
         ring.forget(now_ms);
         let Some((installation, counter)) = counted(key) else {
             return match ring.singles.get(key) {
@@ -101,7 +112,8 @@ impl Keys {
 
     /// The key was used for this letter.
     pub(super) fn remember(&mut self, user: UserId, key: Key<'_>, id: LetterId, unix_ms: u64) {
-        let ring = self.0.entry(user).or_default();
+        self.count += 1;
+        let ring = self.rings.entry(user).or_default();
         let Some((installation, counter)) = counted(key.text) else {
             // Where a forgotten key was used once more, the older letter may come later: it has
             // moved in the journal.
@@ -125,13 +137,13 @@ impl Keys {
 
     /// The user is no more; whoever has the name later has keys of his own. True if he had any.
     pub(super) fn drop_user(&mut self, user: UserId) -> bool {
-        self.0.remove(&user).is_some()
+        self.rings.remove(&user).is_some()
     }
 
     /// The keys of letters up to this one were another's, who had the name before. True if there
     /// were any.
     pub(super) fn drop_through(&mut self, user: UserId, through: LetterId) -> bool {
-        let Some(ring) = self.0.get_mut(&user) else { return false };
+        let Some(ring) = self.rings.get_mut(&user) else { return false };
         let all = ring.len();
         for window in ring.windows.values_mut() {
             window.sent.retain(|_, (id, _)| *id > through);
@@ -149,10 +161,12 @@ impl Keys {
         name: impl Fn(UserId) -> Option<String>,
         journal: &mut dyn Journal,
     ) {
-        for (&user, ring) in &mut self.0 {
+        self.count = 0;
+        for (&user, ring) in &mut self.rings {
             let Some(name) = name(user) else { continue };
             ring.forget(now_ms);
             ring.forget_windows(now_ms);
+            self.count += ring.len();
             for (installation, window) in &ring.windows {
                 for (counter, &(id, hash)) in &window.sent {
                     let text = &format!("{installation}:{counter}");
@@ -278,17 +292,18 @@ mod tests {
         assert_eq!(keys.look(FRED, "new", 1, 2 * KEY_SINGLE_MS), Found::Known(id(90_000)));
     }
 
+    #[derive(Default)]
+    struct Count(usize);
+    impl Journal for Count {
+        fn append(&mut self, _: &Record<'_>) -> crate::core::record::Location {
+            self.0 += 1;
+            crate::core::record::Location::default()
+        }
+        fn release(&mut self, _: crate::core::record::Location) {}
+    }
+
     #[test]
     fn keys_whose_time_is_over_are_not_written_down_again() {
-        #[derive(Default)]
-        struct Count(usize);
-        impl Journal for Count {
-            fn append(&mut self, _: &Record<'_>) -> crate::core::record::Location {
-                self.0 += 1;
-                crate::core::record::Location::default()
-            }
-            fn release(&mut self, _: crate::core::record::Location) {}
-        }
         let mut keys = Keys::default();
         keys.remember(FRED, key("single", 1), id(1), 1000);
         keys.remember(FRED, key("desk:1", 1), id(2), 1000);
@@ -312,6 +327,16 @@ mod tests {
         }
         assert_eq!(keys.look(FRED, "phone:2", 1, 0), Found::Known(id(3)));
         assert_eq!(keys.look(FRED, "another", 1, 0), Found::Known(id(4)));
+    }
+
+    #[test]
+    fn all_users_together_have_a_bound() {
+        let mut keys = Keys { count: KEYS_ALL, ..Keys::default() };
+        keys.remember(FRED, key("known", 1), id(1), 1000);
+        assert_eq!(keys.look(FRED, "known", 1, 1000), Found::Known(id(1)));
+        assert_eq!(keys.look(UserId(2), "new", 1, 1000), Found::Full);
+        keys.checkpoint(1000, |_| None, &mut Count::default());
+        assert_eq!(keys.look(UserId(2), "new", 1, 1000), Found::New);
     }
 
     #[test]
