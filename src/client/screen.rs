@@ -8,6 +8,7 @@ use crate::proto::command::{CommandFault, Switch, Verb};
 use crate::proto::name::UserName;
 use crate::proto::plain;
 use crate::proto::reply::{Fates, Names, Refusal, Reply};
+use crate::time::date;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -87,20 +88,6 @@ fn time(unix_ms: u64, now_unix_ms: u64) -> String {
     }
     let (year, month, day) = date(day);
     format!("{year:04}-{month:02}-{day:02} {clock}")
-}
-
-/// Year, month and day of a day counted from 1970-01-01.
-fn date(days: u64) -> (u64, u64, u64) {
-    // Counted from the first of March of the year 0, so that the odd day stands at a year's end.
-    // The most that milliseconds can say is far below where this would overflow.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
 /// A reply in the words of the plain dialect, a line each.
