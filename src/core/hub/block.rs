@@ -77,9 +77,9 @@ impl Hub {
         for other in std::mem::take(&mut self.user_mut(gone).blocked) {
             self.record_block(gone, other, Switch::Off, turn.journal);
         }
-        let blockers: Vec<UserId> = self.accounts.order().to_vec();
-        for user in blockers.into_iter().filter(|&user| self.blocks(user, gone)).collect::<Vec<_>>()
-        {
+        let blocks_him = |user: &UserId| self.blocks(*user, gone);
+        let blockers: Vec<_> = self.accounts.order().iter().copied().filter(blocks_him).collect();
+        for user in blockers {
             self.set_block(user, gone, Switch::Off);
             self.record_block(user, gone, Switch::Off, turn.journal);
         }
