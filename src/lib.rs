@@ -66,11 +66,13 @@
 //! | [`proto::coded_client`] | the coded dialect as a client reads and writes it |
 //! | **[`core`]** | **the rules** |
 //! | [`core::event`] | what can happen, and what can be done about it |
-//! | [`core::hub`] | the one entry, lines, deadlines, the end of a session |
+//! | [`core::hub`] | the one entry, lines, deadlines |
 //! | `core::hub::signin` | password, lockout, the look at a first session, welcome |
 //! | `core::hub::send` | who gets a letter, and what the sender is told |
 //! | `core::hub::coded` | what only programs ask: the switch, SCRAM, pings, acknowledgements |
 //! | `core::hub::who` | who is there, who was, being away |
+//! | `core::hub::block` | who takes no messages from whom, and who is told of others |
+//! | `core::hub::leave` | the end of a session; the password file that was read again |
 //! | `core::hub::restore` | what the journal holds becomes mailboxes again |
 //! | `core::session` | what one connection may do, when it was last heard |
 //! | `core::keys` | the senders' own keys: what was sent before is not stored again |
@@ -87,6 +89,7 @@
 //! | [`store::spool`] | the journal: append, commit, read, compact |
 //! | [`store::recovery`] | the journal at the start: torn, damaged, or whole |
 //! | [`store::ledger`] | which segment is still needed |
+//! | [`store::survey`] | a look at a spool that changes nothing |
 //! | [`store::users`] | the password file |
 //! | **[`net`]** | **the shell: sockets, clocks, signals** |
 //! | `net::server` | listening, and the turn |
