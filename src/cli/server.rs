@@ -76,7 +76,8 @@ pub struct Server {
     /// of the server but not a power cut
     #[arg(long, value_enum, default_value_t = OnSync::Always)]
     sync: OnSync,
-    /// Networks whose connections are exempt from caps, or none; lockout holds for all
+    /// Networks whose sign-ins wait, instead of being refused, when 64 are waiting to be checked;
+    /// or none. Lockout holds for all
     #[arg(long, value_name = "NETWORK,…", default_value = "127.0.0.0/8,::1",
         value_parser = networks)]
     trusted: Networks,
