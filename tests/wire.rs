@@ -411,6 +411,32 @@ fn what_was_not_surely_read_comes_again_and_says_so() {
 }
 
 #[test]
+fn a_timing_mark_proves_that_a_letter_was_read() {
+    let server = Server::start(&["fred", "tim", "ann"], &[]);
+    let mut fred = server.signed_in("fred");
+    // Both speak telnet, so they are asked; only Ann answers before the connection breaks.
+    for (user, answer) in [("tim", &[][..]), ("ann", &[IAC, WILL, 6])] {
+        let mut reader = server.signed_in(user);
+        reader.send(&[IAC, 241]);
+        fred.say(&format!("send {user} one"));
+        fred.expect(&format!("message sent to {user}"));
+        reader.expect("fred: one");
+        while reader.commands.is_empty() {
+            assert!(reader.read_once());
+        }
+        assert_eq!(reader.commands, [[IAC, DO, 6]]);
+        reader.send(answer);
+        let left = usize::from(answer.is_empty());
+        eventually("what the journal says", || (server.waiting(user) == left).then_some(()));
+        reader.reset();
+        server.logs(&format!("{user} signed off from 127.0.0.1: connection lost"));
+    }
+    server.signed_in("tim").expect("(again) fred: one");
+    let welcome = server.greeted().sign_in("ann", PASSWORD);
+    assert_eq!(welcome, ">> Welcome ann, you have no messages waiting");
+}
+
+#[test]
 fn lines_sent_before_a_letter_prove_nothing() {
     let server = Server::start(&["fred", "tim"], &[]);
     let (mut fred, mut tim) = (server.signed_in("fred"), server.signed_in("tim"));

@@ -91,6 +91,13 @@ pub enum Event<'a> {
         /// What the next line proves.
         input: Input,
     },
+    /// The peer itself says that it has come so far in what was said to it.
+    Marked {
+        /// Which.
+        conn: Conn,
+        /// The count of things said that it has taken.
+        through: u32,
+    },
     /// What was said to a watched connection has been written.
     Drained {
         /// Which.

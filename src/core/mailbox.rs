@@ -24,6 +24,14 @@ pub struct Waiting {
     pub said: u32,
 }
 
+impl Waiting {
+    /// Whether the letter, which was shown, is among the first `through` things said.
+    fn is_within(&self, through: u32) -> bool {
+        // The count of things said may wrap around.
+        through.wrapping_sub(self.said) <= u32::MAX / 2
+    }
+}
+
 /// The letters of one user, oldest first.
 #[derive(Debug, Default)]
 pub struct Mailbox {
@@ -158,8 +166,7 @@ impl Mailbox {
         let before = self.acknowledged;
         while self.acknowledged < self.shown {
             let letter = &self.letters[self.acknowledged];
-            // The count of things said may wrap around.
-            if through.wrapping_sub(letter.said) > u32::MAX / 2 {
+            if !letter.is_within(through) {
                 break;
             }
             self.acknowledged_bytes += u64::from(letter.at.body_bytes);
@@ -189,6 +196,13 @@ impl Mailbox {
     /// Settles what was acknowledged before the reader showed a sign of life.
     pub fn settle_proved(&mut self, user: &UserName, journal: &mut dyn Journal) {
         self.settle(self.provable, user, journal);
+    }
+
+    /// Settles the letters among the first `through` things said: the reader has taken them.
+    pub fn settle_said(&mut self, through: u32, user: &UserName, journal: &mut dyn Journal) {
+        let shown = self.letters.iter().take(self.shown);
+        let count = shown.take_while(|letter| letter.is_within(through)).count();
+        self.settle(count, user, journal);
     }
 
     /// Settles all letters up to this one.

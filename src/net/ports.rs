@@ -61,10 +61,13 @@ pub(super) struct Port {
     position: u64,
     /// Things said, as the rules count them.
     said: u32,
-    /// The last of them that was a letter.
+    /// The last of them that was a letter; zero in the coded dialect, whose readers tell by
+    /// themselves what they took.
     letter_said: u32,
     acknowledged_said: u32,
     mark: Option<Mark>,
+    /// A peer that speaks telnet has answered the mark behind this many of the things said.
+    pub(super) marked: Option<u32>,
     /// Acknowledged, and what the peer had sent before may not all have been handed over.
     pub(super) unproved: Option<u32>,
     observe_at: Option<Millis>,
@@ -114,6 +117,7 @@ impl Port {
             letter_said: 0,
             acknowledged_said: 0,
             mark: None,
+            marked: None,
             unproved: None,
             observe_at: None,
             observe_step: 0,
@@ -172,7 +176,10 @@ impl Port {
         if self.telnet.is_none() && Telnet::is_needless(bytes) {
             return count;
         }
-        self.telnet.get_or_insert_default().filter(bytes, &mut self.outbox)
+        let telnet = self.telnet.get_or_insert_default();
+        let count = telnet.filter(bytes, &mut self.outbox);
+        self.marked = telnet.take_answered().or(self.marked);
+        count
     }
 
     // ---- saying ------------------------------------------------------------------------------
@@ -197,6 +204,12 @@ impl Port {
         coded::letter(letter, &mut self.outbox);
     }
 
+    /// Whether a timing mark is to be asked for behind the last letter.
+    pub(super) fn owes_mark(&self) -> bool {
+        let open = self.phase == Phase::Open;
+        open && self.telnet.as_ref().is_some_and(|telnet| telnet.may_ask_mark(self.letter_said))
+    }
+
     /// Bytes not yet handed to the kernel.
     pub(super) fn pending(&self) -> usize {
         self.outbox.len() - self.written
@@ -213,6 +226,11 @@ impl Port {
 
     /// Writes what the kernel takes. An emptied buffer goes back to the pool.
     pub(super) fn write(&mut self, now: Millis, pool: &mut Vec<Vec<u8>>) {
+        if self.owes_mark()
+            && let Some(telnet) = &mut self.telnet
+        {
+            telnet.ask_mark(self.letter_said, &mut self.outbox);
+        }
         while self.pending() > 0 {
             match self.stream.write(&self.outbox[self.written..]) {
                 Ok(0) => return self.broke(),

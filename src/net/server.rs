@@ -348,8 +348,11 @@ impl<D: Disk> Server<D> {
                 _ => READ_BYTES_A_TURN,
             };
             let count = port.read(&mut buffer[..size]);
-            if port.pending() > 0 {
-                // The telnet filter has answered.
+            if let Some(through) = port.marked.take() {
+                self.engine.handle(Event::Marked { conn, through }, now);
+            }
+            if port.pending() > 0 || port.owes_mark() {
+                // The telnet filter has answered, or was answered.
                 enlist(&mut self.dirty, conn, &mut port.dirty);
             }
             if port.inbox.is_empty() {

@@ -4,7 +4,8 @@
 //! MMS asks a terminal for one thing only, to hide a password while it is typed (`WILL ECHO`,
 //! which it undoes with `WONT ECHO`). It never offers SUPPRESS-GO-AHEAD, which would put telnet
 //! into character mode. Every other option is refused once. `DO TIMING-MARK` is agreed to,
-//! because telnet hides all output after Ctrl-C until it is.
+//! because telnet hides all output after Ctrl-C until it is. The other way round, a peer that
+//! speaks telnet is asked for a mark behind letters: it answers when it has come so far (RFC 860).
 
 const IAC: u8 = 255;
 const DONT: u8 = 254;
@@ -42,6 +43,12 @@ pub struct Telnet {
     state: State,
     /// The options refused so far, a bit each: those asked of us, those offered to us.
     refused: [[u64; 4]; 2],
+    /// Which of the things said the last mark was asked for behind; zero if none was.
+    marked: u32,
+    /// The same, as long as the answer is awaited.
+    awaited: Option<u32>,
+    /// The same, once the answer has come.
+    answered: Option<u32>,
 }
 
 impl Telnet {
@@ -66,6 +73,27 @@ impl Telnet {
             }
         }
         kept
+    }
+
+    /// Asks in `out` for a mark behind the `said`-th thing, unless that was asked before or another
+    /// answer is awaited still: marks carry no number, so there is one at a time.
+    pub fn ask_mark(&mut self, said: u32, out: &mut Vec<u8>) {
+        if self.may_ask_mark(said) {
+            out.extend_from_slice(&[IAC, DO, TIMING_MARK]);
+            self.marked = said;
+            self.awaited = Some(said);
+        }
+    }
+
+    /// Whether [`Telnet::ask_mark`] would ask.
+    #[must_use]
+    pub fn may_ask_mark(&self, said: u32) -> bool {
+        said != self.marked && self.awaited.is_none()
+    }
+
+    /// Behind which of the things said the peer has answered a mark, once for each.
+    pub fn take_answered(&mut self) -> Option<u32> {
+        self.answered.take()
     }
 
     fn is_text(&mut self, byte: u8, answer: &mut Vec<u8>) -> bool {
@@ -101,6 +129,8 @@ impl Telnet {
     fn negotiate(&mut self, verb: u8, option: u8, answer: &mut Vec<u8>) {
         match (verb, option) {
             (DO, TIMING_MARK) => answer.extend_from_slice(&[IAC, WILL, TIMING_MARK]),
+            // Either is given when the mark is come to. Without a question it says nothing.
+            (WILL | WONT, TIMING_MARK) => self.answered = self.awaited.take().or(self.answered),
             // The answer to what the prompt asked for.
             (DO | DONT, ECHO) => {}
             (DO, _) if self.is_new(0, option) => answer.extend_from_slice(&[IAC, WONT, option]),
@@ -144,6 +174,27 @@ mod tests {
     fn a_timing_mark_is_agreed_to_each_time() {
         let (text, answer) = run([&[IAC, DO, 6, b'x', IAC, DO, 6][..]].into_iter());
         assert_eq!((&text[..], &answer[..]), (&b"x"[..], &[IAC, WILL, 6, IAC, WILL, 6][..]));
+    }
+
+    #[test]
+    fn a_mark_is_asked_for_once_and_answered_once() {
+        let (mut telnet, mut out) = (Telnet::default(), vec![]);
+        telnet.ask_mark(7, &mut out);
+        telnet.ask_mark(7, &mut out);
+        telnet.ask_mark(9, &mut out);
+        assert_eq!(out, [IAC, DO, TIMING_MARK], "one at a time");
+        for verb in [WILL, WONT] {
+            assert_eq!(telnet.filter(&mut [IAC, verb], &mut vec![]), 0);
+            assert_eq!(telnet.take_answered(), None, "it is cut in the middle");
+            assert_eq!(telnet.filter(&mut [TIMING_MARK], &mut out), 0);
+            let answered = telnet.take_answered();
+            assert_eq!(answered, Some(if verb == WILL { 7 } else { 9 }));
+            assert_eq!(telnet.take_answered(), None);
+            telnet.filter(&mut [IAC, verb, TIMING_MARK], &mut out);
+            assert_eq!(telnet.take_answered(), None, "nobody asked");
+            telnet.ask_mark(9, &mut out);
+        }
+        assert_eq!(out, [IAC, DO, TIMING_MARK, IAC, DO, TIMING_MARK], "and no answer to answers");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! figures of the kernel), [`eventually`] looks again and again, up to such a bound.
 
 use mms::core::password::Verifier;
+use mms::store::disk::FileDisk;
+use mms::store::survey::Survey;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -191,6 +193,13 @@ impl Server {
     /// Waits for a line in the log.
     pub fn logs(&self, text: &str) {
         eventually(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
+    }
+
+    /// How many letters the journal keeps for the user.
+    pub fn waiting(&self, user: &str) -> usize {
+        let mut disk = FileDisk::open_read_only(&self.folder.path("spool")).unwrap();
+        let survey = Survey::take(&mut disk).unwrap();
+        survey.mailboxes.get(user).map_or(0, |mailbox| mailbox.waiting.len())
     }
 
     pub fn connect(&self) -> Client {

@@ -441,6 +441,11 @@ impl World {
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         let (through, drained) = (peer.arrived, peer.flight.is_empty() && peer.watched);
         peer.watched &= !drained;
+        let telnet = peer.speaks == Speaks::Plain && self.rng.one_in(3);
+        if telnet {
+            // What arrives is read, so the program that reads may answer a mark behind it.
+            self.handle(Event::Marked { conn: Conn(conn), through });
+        }
         self.handle(Event::Acknowledged { conn: Conn(conn), through, input: Input::Taken });
         if drained {
             self.handle(Event::Drained { conn: Conn(conn) });

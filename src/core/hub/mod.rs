@@ -192,6 +192,7 @@ impl Hub {
             Event::Acknowledged { conn, through, input } => {
                 self.acknowledged(conn, through, input, turn);
             }
+            Event::Marked { conn, through } => self.marked(conn, through, turn),
             Event::Drained { conn } => self.drained(conn, turn),
             Event::LineTooLong { conn } => return self.line_too_long(conn, turn),
             Event::TextTooLong { conn, line, bytes } => {
@@ -520,6 +521,15 @@ impl Hub {
             if input == Input::Taken {
                 mailbox.input_taken();
             }
+        }
+        self.first_session_lives(conn, through, turn);
+    }
+
+    /// More than an acknowledgement: not the peer's kernel has it, but the program that reads.
+    fn marked(&mut self, conn: Conn, through: u32, turn: &mut Turn<'_>) {
+        if let Some(user) = self.session(conn).and_then(Session::plain_reader) {
+            let name = self.accounts.name(user);
+            self.users[user.0 as usize].mailbox.settle_said(through, name, turn.journal);
         }
         self.first_session_lives(conn, through, turn);
     }

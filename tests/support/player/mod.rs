@@ -65,6 +65,8 @@ struct Peer {
     /// What arrived and was not stated yet.
     got: VecDeque<String>,
     said: u32,
+    /// The last of them that was a letter.
+    letter_said: u32,
     held: bool,
     /// The machine acknowledges nothing.
     silent: bool,
@@ -78,6 +80,9 @@ struct Peer {
 impl Peer {
     /// What was said arrives, line by line.
     fn receive(&mut self) {
+        if let Some(telnet) = self.telnet.as_mut().filter(|_| !self.gone) {
+            telnet.ask_mark(self.letter_said, &mut self.out);
+        }
         let out = std::mem::take(&mut self.out);
         self.got.extend(if self.coded { coded_lines(&out) } else { spelled(&out) });
     }
@@ -303,6 +308,7 @@ impl Player {
             out: vec![],
             got: VecDeque::new(),
             said: 0,
+            letter_said: 0,
             held: false,
             silent: false,
             closed: false,
@@ -348,13 +354,18 @@ impl Player {
         if peer.gone || peer.closed {
             return Err(format!("{who} is not connected any more"));
         }
-        let mut bytes = bytes.to_vec();
+        let (mut bytes, conn, mut marked) = (bytes.to_vec(), peer.conn, None);
         if peer.telnet.is_some() || !Telnet::is_needless(&bytes) {
             let telnet = peer.telnet.get_or_insert_default();
             let kept = telnet.filter(&mut bytes, &mut peer.out);
             bytes.truncate(kept);
+            marked = telnet.take_answered();
         }
         peer.inbox.extend_from_slice(&bytes);
+        if let Some(through) = marked {
+            let now = self.now();
+            self.engine()?.handle(Event::Marked { conn, through }, now);
+        }
         self.lines(who)?;
         self.settle()
     }
@@ -559,6 +570,7 @@ fn speak(
         }
         Output::Show { from, body, showing, .. } => {
             peer.said += 1;
+            peer.letter_said = peer.said;
             plain::letter(from.as_str(), body, showing, &mut peer.out);
             if !peer.silent {
                 news.push(News::Acknowledged(conn, peer.said));
