@@ -41,7 +41,7 @@ impl fmt::Display for NameFault {
 }
 
 /// A name in lower case, on the stack: what names are compared by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameKey {
     bytes: [u8; NAME_BYTES],
     len: u8,

@@ -30,7 +30,7 @@ use crate::proto::name::{NameKey, UserName};
 use crate::proto::reply::{Farewell, Refusal, Reply};
 use crate::time::{Millis, Now};
 use signin::Checks;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Whether one may write to oneself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +116,9 @@ pub struct Hub {
     spool: u64,
     last_id: LetterId,
     alive_at: Option<Millis>,
-    /// The letters of names that were removed, and the last number held for each.
-    held: HashMap<NameKey, restore::Held>,
+    /// The letters of names that were removed, and the last number held for each. In order, so
+    /// that the same history makes the same journal.
+    held: BTreeMap<NameKey, restore::Held>,
     restoring: Option<Box<restore::Restoring>>,
     /// What the salts of unknown users are made from.
     secret: [u8; 32],
@@ -150,7 +151,7 @@ impl Hub {
             spool: 0,
             last_id: LetterId::default(),
             alive_at: None,
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             restoring: None,
             secret: [0; 32],
             recipients: String::new(),

@@ -8,7 +8,7 @@ use crate::core::mailbox::{Mailbox, Waiting};
 use crate::core::record::{Journal, Key, Letter, LetterId, Location, Record, recipients};
 use crate::limits::WHOLAST_MINUTES;
 use crate::proto::name::{NameKey, UserName};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The letters of a name that was removed.
 #[derive(Debug, Default)]
@@ -23,12 +23,13 @@ pub(super) struct Held {
 /// What is known only while the journal is replayed.
 #[derive(Default)]
 pub(super) struct Restoring {
-    /// Mailboxes of names that are not in the password file.
-    orphans: HashMap<NameKey, (UserName, Mailbox)>,
+    /// Mailboxes of names that are not in the password file. Ordered, as all is that the journal
+    /// is written from: the same history makes the same journal.
+    orphans: BTreeMap<NameKey, (UserName, Mailbox)>,
     /// Senders that are not in the password file.
     strangers: HashMap<Box<str>, UserName>,
     /// Of these, who has used keys since the name was removed last, and for which letter last.
-    keyed: HashMap<NameKey, (UserName, LetterId)>,
+    keyed: BTreeMap<NameKey, (UserName, LetterId)>,
     /// Who was online as far as the journal tells.
     present: HashSet<UserId>,
     /// The latest time that the journal tells, unix milliseconds.
