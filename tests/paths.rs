@@ -363,6 +363,65 @@ fn a_removed_user_does_not_get_in_with_a_check_that_was_under_way() {
 }
 
 #[test]
+fn failures_of_a_removed_user_do_not_block_the_next_holder_of_the_name() {
+    for coded in [false, true] {
+        let mut house = House::with(&[("fred", 3 * ROUNDS_A_SLICE), ("tim", 1)]);
+        for conn in 0..3 {
+            house.connect(conn, [10, 0, 0, 1]);
+            if coded {
+                house.line(conn, "coded 1");
+                house.line(conn, "signin fred tool scram biwsbj1mcmVkLHI9YWJj");
+            }
+        }
+        if !coded {
+            // One after another, so each is under way when its user is removed.
+            house.line(0, "signin fred wrong");
+            house.turn();
+        }
+        house.event(Event::Reloaded { entries: entries(&[("tim", 1)]) });
+        for conn in 0..3 {
+            if coded {
+                house.line(conn, "auth Yz1iaXdz");
+            }
+        }
+        house.run();
+        assert_eq!(house.count("not authorized"), if coded { 3 } else { 1 });
+        // A name that nobody has is counted: two of these, and one before, would block.
+        house.event(Event::Reloaded { entries: entries(&[("fred", 1), ("tim", 1)]) });
+        house.connect(4, [10, 0, 0, 1]);
+        house.line(4, "signin fred wrong");
+        house.run();
+        house.line(4, "signin fred worse");
+        house.run();
+        house.line(4, "signin fred p");
+        house.run();
+        assert_eq!(house.count("Welcome fred"), 1, "{coded}: {:?}", house.said);
+    }
+}
+
+#[test]
+fn names_that_went_are_written_down_in_one_order() {
+    let users: Vec<(String, u32)> = (0..20).map(|n| (format!("u{n}"), 1)).collect();
+    let users: Vec<(&str, u32)> = users.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    let journal = || {
+        let mut house = House::with(&users);
+        house.signed_in(0, "u0");
+        for n in 1..20 {
+            house.line(0, &format!("send u{n} hi"));
+        }
+        house.run();
+        // They go while no server runs; then what is held is repeated by a segment that begins.
+        house.restart(&users[..1]);
+        house.run();
+        house.restart(&users[..1]);
+        house.run();
+        house.disk.contents()
+    };
+    let first = journal();
+    assert!((0..3).all(|_| journal() == first), "the same history, another journal");
+}
+
+#[test]
 fn who_waits_for_a_first_session_does_not_get_in_with_a_password_that_is_over() {
     let both = [("fred", 1), ("tim", 1)];
     for (after, goodbye) in [

@@ -32,14 +32,23 @@ pub(super) enum Stage {
     Leaving(Option<(UserId, LetterId)>),
 }
 
+/// Whom somebody claims to be, as it was when the proof was begun: the password file may be read
+/// again before its end.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    /// The holder of the name, if there is one.
+    pub(super) user: Option<UserId>,
+    /// What the proof is compared with; a decoy's for a user who does not exist.
+    pub(super) verifier: Verifier,
+}
+
 /// A SCRAM exchange, and whose account it is about.
 #[derive(Debug)]
 pub(super) struct Proving {
     pub(super) name: Box<str>,
     pub(super) key: NameKey,
     pub(super) exchange: Exchange,
-    /// What the proof is compared with; a decoy's for a user who does not exist.
-    pub(super) verifier: Verifier,
+    pub(super) claimed: Claimed,
 }
 
 /// The look at a first session.

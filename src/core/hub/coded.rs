@@ -5,7 +5,7 @@ use crate::core::accounts::UserId;
 use crate::core::event::{Conn, Dialect, Flow};
 use crate::core::password::Verifier;
 use crate::core::record::LetterId;
-use crate::core::session::{Proving, Session, Stage};
+use crate::core::session::{Claimed, Proving, Session, Stage};
 use crate::limits::COUNTED_BYTES;
 use crate::proto::coded::{self, Kind, Proof, Request};
 use crate::proto::command::{Command, CommandFault, Verb};
@@ -226,13 +226,14 @@ impl Hub {
             let usage = "scram takes base64 of: n,,n=<the same user>,r=<nonce>";
             return self.refuse(conn, Refusal::Malformed(usage), turn);
         };
-        let verifier = self.verifier_or_decoy(key);
+        let claimed = self.claimed(key);
+        let verifier = &claimed.verifier;
         self.nonces += 1;
         let nonce = crypto::nonce(&self.secret, self.last_id.epoch, self.nonces);
         let (salt, iterations) = (verifier.salt(), verifier.iterations());
         let (exchange, challenge) = scram::Exchange::begin(&first, salt, iterations, &nonce);
         if let Some(session) = self.session_mut(conn) {
-            let proving = Proving { name: name.into(), key, exchange, verifier };
+            let proving = Proving { name: name.into(), key, exchange, claimed };
             session.stage = Stage::Proving(Box::new(proving));
         }
         self.say(conn, Reply::Challenge(crypto::encode_text(&challenge).into()), turn);
@@ -240,13 +241,14 @@ impl Hub {
 
     /// What a claim to be this user is compared with: for a user who does not exist, something
     /// that costs as much and matches nothing.
-    pub(super) fn verifier_or_decoy(&self, key: NameKey) -> Verifier {
+    pub(super) fn claimed(&self, key: NameKey) -> Claimed {
         // The decoy is made for those who exist, too: a challenge without it would come sooner.
         let lot = Verifier::lot(&key, &self.secret);
         let rounds = self.accounts.rounds_of_stranger(lot);
         let decoy = std::hint::black_box(Verifier::decoy(&key, &self.secret, rounds));
         let user = self.accounts.find(key.as_str());
-        user.map_or(decoy, |user| self.accounts.verifier(user).clone())
+        let verifier = user.map_or(decoy, |user| self.accounts.verifier(user).clone());
+        Claimed { user, verifier }
     }
 
     /// `auth <client-final-message>`
@@ -257,16 +259,14 @@ impl Hub {
             return Flow::Go;
         };
         let address = session.address;
-        let Proving { name, key, exchange, verifier } = *proving;
+        let Proving { name, key, exchange, claimed } = *proving;
+        let verifier = &claimed.verifier;
         if self.is_blocked(conn, &name, key, turn) {
             return Flow::Go;
         }
         let proof = crypto::decode_text(last)
             .and_then(|last| exchange.finish(&last, verifier.stored_key(), verifier.server_key()));
-        // The password file may have been read again since the challenge.
-        let user = self.accounts.find(key.as_str());
-        let user = user.filter(|&user| *self.accounts.verifier(user) == verifier);
-        match (proof, user) {
+        match (proof, self.still_claimed(&claimed)) {
             (Some(proof), Some(user)) => {
                 if let Some(session) = self.session_mut(conn) {
                     session.proof = Some(crypto::encode_text(&proof).into());
@@ -274,7 +274,7 @@ impl Hub {
                 self.lockout.succeeded(key, address);
                 self.admit_unless_online(conn, user, turn);
             }
-            _ => self.failed(conn, name, key, turn),
+            _ => self.failed(conn, name, key, claimed.user, turn),
         }
         // The lines behind it wait while the user's first session is looked at.
         let probing = |session: &Session| matches!(session.stage, Stage::Probing(_));

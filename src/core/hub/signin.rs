@@ -3,9 +3,9 @@
 use super::{Duplicate, Hub, Turn, echoed};
 use crate::core::accounts::UserId;
 use crate::core::event::{Action, Conn, Flow, Note, Trust};
-use crate::core::password::{Check, Verifier, wipe};
+use crate::core::password::{Check, wipe};
 use crate::core::record::Record;
-use crate::core::session::{Credit, Probe, Stage};
+use crate::core::session::{Claimed, Credit, Probe, Stage};
 use crate::limits::{
     ALIVE_MS, CHECKS_UNDER_WAY, CHECKS_WAITING, PASSWORD_BYTES, PROBE_AT_MS, ROUNDS_A_SLICE,
     TRIES_A_CONNECTION,
@@ -24,7 +24,7 @@ const NOWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 /// The password checks under way and those that wait. A connection has one at most.
 #[derive(Default)]
 pub(super) struct Checks {
-    active: VecDeque<(Attempt, Verifier, Check)>,
+    active: VecDeque<(Attempt, Claimed, Check)>,
     waiting: VecDeque<Attempt>,
 }
 
@@ -184,15 +184,15 @@ impl Hub {
                 self.reopen(attempt.conn, attempt.submitted, turn);
                 continue;
             }
-            let verifier = self.verifier_or_decoy(attempt.key);
-            let check = Check::new(&attempt.password.0, &verifier);
-            self.checks.active.push_back((attempt, verifier, check));
+            let claimed = self.claimed(attempt.key);
+            let check = Check::new(&attempt.password.0, &claimed.verifier);
+            self.checks.active.push_back((attempt, claimed, check));
         }
-        let Some((attempt, verifier, mut check)) = self.checks.active.pop_front() else { return };
+        let Some((attempt, claimed, mut check)) = self.checks.active.pop_front() else { return };
         match check.step(ROUNDS_A_SLICE) {
-            None => self.checks.active.push_back((attempt, verifier, check)),
+            None => self.checks.active.push_back((attempt, claimed, check)),
             Some(matches) => {
-                self.checked(&attempt, &verifier, matches, turn);
+                self.checked(&attempt, &claimed, matches, turn);
                 self.answering = None;
             }
         }
@@ -207,28 +207,51 @@ impl Hub {
         turn.out.push(Action::Resume { conn });
     }
 
-    fn checked(&mut self, attempt: &Attempt, used: &Verifier, matches: bool, turn: &mut Turn<'_>) {
+    fn checked(
+        &mut self,
+        attempt: &Attempt,
+        claimed: &Claimed,
+        matches: bool,
+        turn: &mut Turn<'_>,
+    ) {
         self.answer_signin(attempt.conn);
         let (conn, key, address) = (attempt.conn, attempt.key, attempt.address);
         // Proofs by SCRAM take no time, and may have led to a block while the check went on.
         if self.is_blocked(conn, &attempt.name, key, turn) {
             return self.reopen(conn, attempt.submitted, turn);
         }
-        // The password file may have been read again while the check went on.
-        let user = self.accounts.find(key.as_str());
-        let user = user.filter(|&user| matches && self.accounts.verifier(user) == used);
-        if let Some(user) = user {
+        if let Some(user) = self.still_claimed(claimed).filter(|_| matches) {
             self.lockout.succeeded(key, address);
             return self.admit_unless_online(conn, user, turn);
         }
         self.reopen(conn, attempt.submitted, turn);
-        self.failed(conn, attempt.name.clone(), key, turn);
+        self.failed(conn, attempt.name.clone(), key, claimed.user, turn);
+    }
+
+    /// The user, if the password file still has him, with the same password.
+    pub(super) fn still_claimed(&self, claimed: &Claimed) -> Option<UserId> {
+        claimed.user.filter(|&user| {
+            self.accounts.is_current(user) && *self.accounts.verifier(user) == claimed.verifier
+        })
     }
 
     /// The proof was wrong, or there is no such user.
-    pub(super) fn failed(&mut self, conn: Conn, name: Box<str>, key: NameKey, turn: &mut Turn<'_>) {
+    pub(super) fn failed(
+        &mut self,
+        conn: Conn,
+        name: Box<str>,
+        key: NameKey,
+        claimed: Option<UserId>,
+        turn: &mut Turn<'_>,
+    ) {
         let address = self.address(conn);
-        let block_s = self.lockout.failed(key, address, turn.now.mono);
+        // Who was removed meanwhile is nobody any more: that his password failed tells nothing of
+        // the next holder of the name, and is not counted against him.
+        let was_removed = claimed.is_some_and(|user| !self.accounts.is_current(user));
+        let block_s = match was_removed {
+            true => None,
+            false => self.lockout.failed(key, address, turn.now.mono),
+        };
         self.note_failure(key, address, "wrong password or unknown user", turn);
         let Some(session) = self.session_mut(conn) else { return };
         session.tries += 1;
