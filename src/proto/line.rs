@@ -1,7 +1,7 @@
 //! Framing: bytes to lines, however they were cut. A line ends with LF, CR LF or CR NUL (what
 //! telnet sends in character mode). The frame is a nom streaming parser that is resumed where it
 //! stopped, so the work is linear in the bytes; a line over the limit is reported once and its
-//! rest is skipped without being kept.
+//! rest is skipped without being kept, together with the text that a count at its end announces.
 
 use memchr::memchr2_iter;
 use nom::{IResult, Needed};
@@ -13,7 +13,7 @@ pub enum Frame<'a> {
     Line(&'a [u8]),
     /// A line that ended in `{N}`, without that, and the N bytes that followed it.
     Counted(&'a [u8], &'a [u8]),
-    /// A line over the limit; what of it is still to come is skipped.
+    /// A line over the limit; what of it is still to come is skipped, its text by count included.
     TooLong,
     /// A line, without the `{N}` at its end, and the N, which is over the limit: so many bytes are
     /// skipped.
@@ -31,18 +31,33 @@ pub struct Limits {
     pub counted: Option<usize>,
 }
 
+/// What of the line under way is not wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Skipping {
+    /// All of it is.
+    #[default]
+    Nothing,
+    /// The rest of a line that was reported as too long. A count at its end holds.
+    Line,
+    /// What stands behind a text by count, up to the line end.
+    Rest,
+}
+
 /// Where framing stands between two reads of a connection.
 #[derive(Debug, Default)]
 pub struct Framer {
     /// Bytes at the front of the input that are known to hold no line end.
     scanned: usize,
-    /// The line under way was reported as too long.
-    skipping: bool,
-    /// Counted bytes still to be skipped.
+    /// Counted bytes still to be skipped, and what comes behind them.
     skip_bytes: u64,
+    skipping: Skipping,
     /// The input's length below which the counted text under way is surely not whole.
     awaited: usize,
 }
+
+/// Bytes at the end of a line that is skipped which may still matter: `{`, ten digits, `}`, and a
+/// CR of the line end.
+const TAIL_BYTES: usize = 13;
 
 /// `count = "{" 1*10DIGIT "}"` at the end of a line: the line without it, and the number.
 fn count(line: &[u8]) -> Option<(&[u8], u64)> {
@@ -72,82 +87,98 @@ fn line(input: &[u8], scanned: usize) -> IResult<&[u8], &[u8]> {
 }
 
 impl Framer {
-    /// Takes the next frame off the front of `input`, counted texts included where they are
-    /// allowed; otherwise as [`Framer::next_line`].
+    /// Takes the next frame off the front of `input`: the bytes used up, and the frame if there is
+    /// one. The caller drops the used bytes and offers the rest again, with what has come since.
     pub fn next<'a>(&mut self, input: &'a [u8], limits: Limits) -> (usize, Option<Frame<'a>>) {
-        let Some(most) = limits.counted else { return self.next_line(input, limits.line) };
-        let skipped = usize::try_from(self.skip_bytes).map_or(input.len(), |n| n.min(input.len()));
-        self.skip_bytes -= skipped as u64;
+        let (skipped, more) = self.skip(input, limits);
         let input = &input[skipped..];
-        if self.skip_bytes > 0 || self.awaited > input.len() {
+        if more || self.awaited > input.len() {
             return (skipped, None);
         }
         self.awaited = 0;
-        let (used, frame) = self.next_line(input, limits.line);
-        let Some(Frame::Line(line)) = frame else { return (skipped + used, frame) };
-        let Some((head, number)) = count(line) else { return (skipped + used, frame) };
-        let Some(number) = usize::try_from(number).ok().filter(|&number| number <= most) else {
-            self.skip_bytes = number;
-            self.skipping = true;
-            return (skipped + used, Some(Frame::TooMany(head, number)));
-        };
-        // What stands before the line was too long and is dropped with the line.
-        let begin = line.as_ptr().addr() - input.as_ptr().addr();
-        let rest = &input[used..];
-        let Some((body, behind)) = rest.split_at_checked(number) else {
-            self.awaited = used - begin + number + 1;
-            return (skipped + begin, None);
-        };
-        match self::line(behind, 0) {
-            Ok((after, extra)) => {
-                let used = skipped + input.len() - after.len();
-                let whole = extra.is_empty();
-                (used, Some(if whole { Frame::Counted(head, body) } else { Frame::Miscounted }))
+        let (used, frame) = self.frame(input, limits);
+        (skipped + used, frame)
+    }
+
+    /// Drops what is not wanted: the bytes used up, and whether more of it is still to come.
+    fn skip(&mut self, input: &[u8], limits: Limits) -> (usize, bool) {
+        let mut used = 0;
+        loop {
+            let rest = &input[used..];
+            let counted =
+                usize::try_from(self.skip_bytes).map_or(rest.len(), |n| n.min(rest.len()));
+            self.skip_bytes -= counted as u64;
+            used += counted;
+            if self.skip_bytes > 0 || self.skipping == Skipping::Nothing {
+                return (used, self.skip_bytes > 0);
             }
-            Err(_) if behind.len() > limits.line => {
-                self.skipping = true;
-                (skipped + input.len(), Some(Frame::Miscounted))
-            }
-            Err(_) => {
-                self.awaited = input.len() - begin + 1;
-                (skipped + begin, None)
+            let rest = &rest[counted..];
+            let Ok((after, line)) = line(rest, self.scanned) else {
+                self.scanned = rest.len().min(TAIL_BYTES);
+                return (used + rest.len() - self.scanned, true);
+            };
+            used += rest.len() - after.len();
+            self.scanned = 0;
+            if std::mem::take(&mut self.skipping) == Skipping::Line {
+                self.skip_text_of(line, limits);
             }
         }
     }
 
-    /// Takes the next line off the front of `input`: the bytes used up, and the frame if there is
-    /// one. The caller drops the used bytes and offers the rest again, with what has come since.
-    /// `limit` is the longest line in bytes.
-    pub fn next_line<'a>(&mut self, input: &'a [u8], limit: usize) -> (usize, Option<Frame<'a>>) {
-        let mut used = 0;
-        loop {
-            let rest = &input[used..];
-            match line(rest, self.scanned) {
-                Ok((after, line)) => {
-                    self.scanned = 0;
-                    used = input.len() - after.len();
-                    if std::mem::take(&mut self.skipping) {
-                        continue;
-                    }
-                    let frame = if line.len() > limit { Frame::TooLong } else { Frame::Line(line) };
-                    return (used, Some(frame));
-                }
-                Err(_) if self.skipping => {
-                    // Nothing of it is kept but a CR that may begin its end.
-                    let keep = usize::from(rest.last() == Some(&b'\r'));
-                    self.scanned = 0;
-                    return (input.len() - keep, None);
-                }
-                Err(_) if rest.len() > limit + 1 => {
-                    self.skipping = true;
-                    let keep = usize::from(rest.last() == Some(&b'\r'));
-                    self.scanned = 0;
-                    return (input.len() - keep, Some(Frame::TooLong));
-                }
-                Err(_) => {
-                    self.scanned = rest.len();
-                    return (used, None);
-                }
+    /// A line that is refused as too long takes the text that its end announces with it: nothing
+    /// that was meant as a text is read as a command.
+    fn skip_text_of(&mut self, line: &[u8], limits: Limits) {
+        if let Some((_, number)) = count(line).filter(|_| limits.counted.is_some()) {
+            self.skip_bytes = number;
+            self.skipping = Skipping::Rest;
+        }
+    }
+
+    /// The frame that begins with `input`.
+    fn frame<'a>(&mut self, input: &'a [u8], limits: Limits) -> (usize, Option<Frame<'a>>) {
+        let Ok((rest, line)) = line(input, self.scanned) else {
+            if input.len() <= limits.line + 1 {
+                self.scanned = input.len();
+                return (0, None);
+            }
+            // Nothing of it is kept but what may be a count.
+            self.skipping = Skipping::Line;
+            self.scanned = TAIL_BYTES.min(input.len());
+            return (input.len() - self.scanned, Some(Frame::TooLong));
+        };
+        self.scanned = 0;
+        let used = input.len() - rest.len();
+        if line.len() > limits.line {
+            self.skip_text_of(line, limits);
+            return (used, Some(Frame::TooLong));
+        }
+        let Some((most, (head, number))) = limits.counted.zip(count(line)) else {
+            return (used, Some(Frame::Line(line)));
+        };
+        let Some(number) = usize::try_from(number).ok().filter(|&number| number <= most) else {
+            self.skip_bytes = number;
+            self.skipping = Skipping::Rest;
+            return (used, Some(Frame::TooMany(head, number)));
+        };
+        let Some((body, behind)) = rest.split_at_checked(number) else {
+            self.awaited = used + number + 1;
+            return (0, None);
+        };
+        match self::line(behind, 0) {
+            Ok((after, extra)) => {
+                let whole = extra.is_empty();
+                let frame = if whole { Frame::Counted(head, body) } else { Frame::Miscounted };
+                (input.len() - after.len(), Some(frame))
+            }
+            Err(_) if behind.len() > limits.line => {
+                self.skipping = Skipping::Rest;
+                // A CR may begin the line end.
+                self.scanned = usize::from(input.ends_with(b"\r"));
+                (input.len() - self.scanned, Some(Frame::Miscounted))
+            }
+            Err(_) => {
+                self.awaited = input.len() + 1;
+                (0, None)
             }
         }
     }
@@ -214,6 +245,46 @@ mod tests {
             .chain([&b"123456789\nz\n"[..]]);
         let (out, held) = fed(pieces, COUNTED);
         assert_eq!((out, held), (vec![None, Some(b"z".to_vec())], 0));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_takes_its_text_along() {
+        let long = "x".repeat(30);
+        for end in ["\n", "\r\n", "\r\0"] {
+            for (bytes, want) in [
+                // The text is skipped whatever stands in it, and however long it may be.
+                (format!("{long}{{3}}{end}a\nb{end}c{end}"), vec![None, Some("c")]),
+                (format!("{long}{{0}}{end}{end}c{end}"), vec![None, Some("c")]),
+                (format!("{long}{{12}}{end}signout\nsend{end}c{end}"), vec![None, Some("c")]),
+                (format!("{long}{{0000000003}}{end}a\nb{end}c{end}"), vec![None, Some("c")]),
+                // What follows it on its line goes, too; a count there means nothing.
+                (format!("{long}{{1}}{end}abc {{9}}{end}c{end}"), vec![None, Some("c")]),
+                (format!("a {{1}}{end}bcd {{9}}{end}c{end}"), vec![Some("!"), Some("c")]),
+                (format!("a {{1}}{end}b{long} {{9}}{end}c{end}"), vec![Some("!"), Some("c")]),
+                // These are no counts.
+                (format!("{long}{{12345678901}}{end}c{end}"), vec![None, Some("c")]),
+                (format!("{long}{{}}{end}c{end}"), vec![None, Some("c")]),
+                (format!("{long}{{3}}x{end}c{end}"), vec![None, Some("c")]),
+            ] {
+                let want: Vec<_> = want.into_iter().map(|line| line.map(|l| l.into())).collect();
+                for size in 1..=bytes.len() {
+                    let (out, held) = fed(bytes.as_bytes().chunks(size), COUNTED);
+                    assert_eq!(out, want, "{bytes:?} cut in pieces of {size}");
+                    assert!(held <= 40, "{held} bytes were kept of {bytes:?}");
+                }
+            }
+        }
+        let most = format!("{long}{{9999999999}}\n");
+        let (mut framer, mut got) = (Framer::default(), vec![]);
+        framer.next(most.as_bytes(), COUNTED);
+        for _ in 0..10 {
+            got.push(framer.next(&[b'\n'; 1000], COUNTED) == (1000, None));
+        }
+        assert!(got.iter().all(|&skipped| skipped));
+        // Where no texts are counted, the end of a line means nothing.
+        let plain = Limits { line: 20, counted: None };
+        let (out, _) = fed([format!("{long}{{3}}\nabc\n").as_bytes()].into_iter(), plain);
+        assert_eq!(out, [None, Some(b"abc".to_vec())]);
     }
 
     #[test]
