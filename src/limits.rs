@@ -34,9 +34,9 @@ pub const KEY_INSTALLATIONS: usize = 256;
 /// Keys remembered in all: what a segment of the journal repeats stays far below the 4 GiB that
 /// its places can tell. One more is refused.
 pub const KEYS_ALL: usize = 1_000_000;
-/// A coded session that has said nothing for so long is pinged, in milliseconds.
+/// A coded session from which no byte has come for so long is pinged, in milliseconds.
 pub const PING_MS: u64 = 120_000;
-/// It is given up if it says nothing for so long after that, in milliseconds.
+/// It is given up if none comes for so long after that, in milliseconds.
 pub const PONG_MS: u64 = 20_000;
 /// Most recipients of one `send (…)`.
 pub const LIST_RECIPIENTS: usize = 100;

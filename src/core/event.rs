@@ -51,6 +51,11 @@ pub enum Event<'a> {
         /// The text by count that followed it, in the coded dialect.
         body: Option<&'a [u8]>,
     },
+    /// Bytes arrived, a whole line or not: the peer is there. Comes before the lines it completes.
+    Stirred {
+        /// Who.
+        conn: Conn,
+    },
     /// A line over [`super::hub::Hub::limits`] arrived and was dropped.
     LineTooLong {
         /// From whom.

@@ -76,7 +76,7 @@ pub(super) struct Session {
     pub(super) tag: Option<Tag>,
     /// What proves the server to the client that signs in, in base64.
     pub(super) proof: Option<Box<str>>,
-    /// When any line came last, and whether the client was asked for one since.
+    /// When any byte came last, and whether the client was asked for one since.
     pub(super) stirred: Millis,
     pub(super) pinged: bool,
     /// When the time to sign in began; moved on by what was spent waiting for us.
@@ -148,6 +148,12 @@ impl Session {
             credit: Credit::FULL,
             announced: 0,
         }
+    }
+
+    /// A sign of life: whatever came, also if it is a part of something long.
+    pub(super) fn stir(&mut self, now: Millis) {
+        self.stirred = now;
+        self.pinged = false;
     }
 
     /// When the client is asked for a sign of life, or given up.

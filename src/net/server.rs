@@ -351,6 +351,9 @@ impl<D: Disk> Server<D> {
             if let Some(through) = port.marked.take() {
                 self.engine.handle(Event::Marked { conn, through }, now);
             }
+            if count > 0 {
+                self.engine.handle(Event::Stirred { conn }, now);
+            }
             if port.pending() > 0 || port.owes_mark() {
                 // The telnet filter has answered, or was answered.
                 enlist(&mut self.dirty, conn, &mut port.dirty);

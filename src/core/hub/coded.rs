@@ -32,8 +32,7 @@ impl Hub {
     ) -> Flow {
         let call = coded::parse(line, body);
         let Some(session) = self.session_mut(conn) else { return Flow::Go };
-        session.stirred = turn.now.mono;
-        session.pinged = false;
+        session.stir(turn.now.mono);
         session.tag = call.tag;
         let user = session.user();
         if user.is_none() && !self.may_go_on(conn, line, turn) {

@@ -195,6 +195,11 @@ impl Hub {
             }
             Event::Marked { conn, through } => self.marked(conn, through, turn),
             Event::Drained { conn } => self.drained(conn, turn),
+            Event::Stirred { conn } => {
+                if let Some(session) = self.session_mut(conn) {
+                    session.stir(turn.now.mono);
+                }
+            }
             Event::LineTooLong { conn } => return self.line_too_long(conn, turn),
             Event::TextTooLong { conn, line, bytes } => {
                 self.text_too_long(conn, line, bytes, turn);

@@ -362,10 +362,11 @@ impl Player {
             marked = telnet.take_answered();
         }
         peer.inbox.extend_from_slice(&bytes);
+        let now = self.now();
         if let Some(through) = marked {
-            let now = self.now();
             self.engine()?.handle(Event::Marked { conn, through }, now);
         }
+        self.engine()?.handle(Event::Stirred { conn }, now);
         self.lines(who)?;
         self.settle()
     }
