@@ -99,7 +99,7 @@ fn letter(line: &str) -> Option<(bool, Letter)> {
 /// Types letters from the `first` on until the connection ends, a few in each write.
 fn type_letters(mut stream: TcpStream, first: usize) {
     for number in first.. {
-        let text = format!("send (away present) letter {number} {}\n", "x".repeat(number % 300));
+        let text = format!("send (absent present) letter {number} {}\n", "x".repeat(number % 300));
         if stream.write_all(text.as_bytes()).is_err() {
             return;
         }
@@ -174,10 +174,10 @@ fn write_until_killed(
 fn nothing_confirmed_is_lost_by_twenty_kills_in_a_row() {
     let mut rng = Rng::from_env(20_260);
     let mut names: Vec<String> = (0..SENDERS).map(|n| format!("sender{n}")).collect();
-    names.extend(["away", "present", "observer"].map(String::from));
+    names.extend(["absent", "present", "observer"].map(String::from));
     let room = ["--mailbox-letters", "1000000", "--mailbox-bytes", "1000000000"];
     let mut server = Server::start(&names, &room);
-    let (mut away, mut present) = (Reader::new("away"), Reader::new("present"));
+    let (mut away, mut present) = (Reader::new("absent"), Reader::new("present"));
     let mut confirmed = vec![];
     for round in 0..ROUNDS {
         // Letters that were not answered may be there or not, so no number is used twice.
@@ -206,7 +206,7 @@ fn nothing_confirmed_is_lost_by_twenty_kills_in_a_row() {
     for _ in 0..2 {
         server.kill9();
         server.restart();
-        for name in ["away", "present"] {
+        for name in ["absent", "present"] {
             let welcome = server.greeted().sign_in(name, PASSWORD);
             assert!(welcome.ends_with("you have no messages waiting"), "{welcome}");
         }

@@ -3,9 +3,12 @@
 
 mod support;
 
-use mms::core::event::{Conn, End, Event, Flow, Input, Trust};
-use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::event::{Action, Conn, End, Event, Flow, Input, Note, Trust};
+use mms::core::hub::{Duplicate, Hub, Rules, SelfSend, Turn};
 use mms::core::password::Verifier;
+use mms::core::record::{
+    Journal, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
+};
 use mms::engine::{Engine, Output};
 use mms::limits::{CREDIT_LETTERS, PROBE_DEAD_MS, ROUNDS_A_SLICE};
 use mms::proto::name::UserName;
@@ -349,6 +352,35 @@ fn a_name_that_went_while_the_server_was_down_has_its_letters_held() {
     house.restart(&both);
     house.signed_in(1, "fred");
     assert_eq!(house.heard(1)[2], ">> Welcome fred, you have no messages waiting");
+}
+
+/// A journal that nobody reads.
+struct Paper;
+
+impl Journal for Paper {
+    fn append(&mut self, _: &Record<'_>) -> Location {
+        Location::default()
+    }
+
+    fn release(&mut self, _: Location) {}
+}
+
+#[test]
+fn a_name_that_is_reserved_by_now_keeps_what_was_confirmed() {
+    let mut hub = Hub::new(rules(), entries(&[("fred", 1)]));
+    let (id, at, mut to) = (LetterId { epoch: 1, seq: 1 }, Location::default(), String::new());
+    for name in ["fred", "usage"] {
+        push_recipient(&mut to, Recipient { name, offered: false });
+    }
+    let kind = LetterKind::Direct;
+    let letter = Letter { id, unix_ms: 1, kind, key: None, from: "send", to: &to, body: "hi" };
+    hub.restore(&Record::Letter(letter), at, &mut |_| panic!("it was dropped"));
+    hub.restored(2);
+    let (now, mut out) = (Now { mono: Millis(1), unix_ms: 2 }, vec![]);
+    hub.hold_orphans(&mut Turn { now, journal: &mut Paper, out: &mut out });
+    let held = Note::Held { user: UserName::once("usage").unwrap(), letters: 1 };
+    assert_eq!(out, [Action::Note(held)]);
+    assert!(hub.needs("fred", id, at) && hub.needs("usage", id, at));
 }
 
 #[test]

@@ -10,10 +10,11 @@ mod support;
 
 use mms::limits;
 use mms::proto::coded;
-use mms::proto::command::{Problem, Verb};
+use mms::proto::command::{Problem, Switch, Verb};
+use mms::proto::id::LetterId;
 use mms::proto::name::{NameFault, UserName};
 use mms::proto::plain;
-use mms::proto::reply::{Farewell, Refusal, Reply};
+use mms::proto::reply::{Farewell, Fates, Names, Refusal, Reply};
 use mms::proto::text::TextFault;
 use std::collections::BTreeMap;
 use support::player::{Block, blocks, play};
@@ -62,8 +63,6 @@ fn a_session_that_lies_is_caught_at_its_line() {
     }
 }
 
-// ---- tables that repeat what the code says -----------------------------------------------------
-
 /// Samples of an enum, each beside the pattern it matches; the patterns are all there are.
 macro_rules! every {
     ($type:ty: $($pattern:pat => $sample:expr,)*) => {{
@@ -78,6 +77,105 @@ macro_rules! every {
         samples
     }};
 }
+
+// ---- lines that look like messages ---------------------------------------------------------------
+
+/// Whose message a line is, as a program reads it that knows no more than what PROTOCOL.md says.
+fn sender(line: &str) -> Option<&str> {
+    let text = line.strip_prefix(">> ")?.trim_start_matches(' ');
+    let text = text.strip_prefix("(again) ").unwrap_or(text);
+    let (name, _) = text.split_once(": ")?;
+    UserName::new(name).is_ok().then_some(name)
+}
+
+/// Everything the server can say in the plain dialect, with each command and each problem in turn.
+fn replies() -> Vec<Reply> {
+    let names = |words: &[&str], count| Names {
+        shown: words.iter().map(|word| UserName::new(word).unwrap()).collect(),
+        count,
+    };
+    let id = LetterId { epoch: 7, seq: 8 };
+    let fates = Fates {
+        unknown: vec!["fred:".into()],
+        full: vec![name()],
+        blocked: vec![name()],
+        to_self: Some(name()),
+        ..Fates::default()
+    };
+    let mut replies = every!(Reply:
+        Reply::Greeting => Reply::Greeting,
+        Reply::Help(_) => Reply::Help(None),
+        Reply::PasswordPrompt => Reply::PasswordPrompt,
+        Reply::PasswordRead => Reply::PasswordRead,
+        Reply::Welcome { .. } => Reply::Welcome { user: name(), waiting: 2, spool: 1, proof: None },
+        Reply::Sent { .. } => Reply::Sent { to: name(), id },
+        Reply::Saved { .. } => Reply::Saved { to: name(), id },
+        Reply::Known(_) => Reply::Known(id),
+        Reply::Switched => Reply::Switched,
+        Reply::Challenge(_) => Reply::Challenge("cj0x".into()),
+        Reply::Pong => Reply::Pong,
+        Reply::Ping => Reply::Ping,
+        Reply::Fates(_) => Reply::Fates(Box::new(fates)),
+        Reply::Broadcast { .. } => Reply::Broadcast { users: 1, full: vec![name()], id: None },
+        Reply::WhoIsOn { .. } =>
+            Reply::WhoIsOn { online: names(&[USER], 1), offline: names(&["Tim"], 5) },
+        Reply::WhoElse(_) => Reply::WhoElse(names(&[], 0)),
+        Reply::WhoLast { .. } => Reply::WhoLast { who: names(&[USER], 1), window_ms: 1000 },
+        Reply::Away(_) => Reply::Away("fred: hi".into()),
+        Reply::NoLongerAway => Reply::NoLongerAway,
+        Reply::AutoReply { .. } => Reply::AutoReply { from: name(), text: "away".into() },
+        Reply::Notify(_) => Reply::Notify(Switch::On),
+        Reply::Presence { .. } => Reply::Presence { user: name(), switch: Switch::On },
+        Reply::Block { .. } => Reply::Block { user: name(), switch: Switch::On },
+        Reply::SignedOff(_) => Reply::SignedOff(name()),
+        Reply::SecondSignIn { .. } =>
+            Reply::SecondSignIn { user: name(), address: "2001:db8::1".parse().unwrap() },
+        Reply::Probing(_) => Reply::Probing(name()),
+        Reply::LetterDamaged(_) => Reply::LetterDamaged(name()),
+        Reply::Refused(_) => Reply::Refused(Refusal::ToSelf),
+        Reply::Farewell(_) => Reply::Farewell(Farewell::Idle { limit_s: 1 }),
+    );
+    let mut refused = refusals();
+    for verb in Verb::ALL {
+        replies.push(Reply::Help(Some(verb)));
+        refused.push(Refusal::Unknown { word: "fred:".into(), hint: Some(verb) });
+        refused.extend(problems().into_iter().map(|problem| Refusal::Usage(verb, problem)));
+    }
+    for fault in name_faults() {
+        refused.push(Refusal::BadName("fred:".into(), fault));
+    }
+    replies.push(Reply::Fates(Box::new(Fates { sent: vec![name()], ..Fates::default() })));
+    replies.push(Reply::Fates(Box::new(Fates { saved: vec![name()], ..Fates::default() })));
+    for switch in [Switch::On, Switch::Off] {
+        replies.push(Reply::Notify(switch));
+        replies.push(Reply::Presence { user: name(), switch });
+        replies.push(Reply::Block { user: name(), switch });
+    }
+    replies.extend(refused.into_iter().map(Reply::Refused));
+    replies.extend(farewells().into_iter().map(Reply::Farewell));
+    replies
+}
+
+#[test]
+fn no_other_line_reads_like_a_message() {
+    let mut lines = 0;
+    for reply in replies() {
+        let mut out = vec![];
+        plain::render(&reply, &mut out);
+        let out = String::from_utf8_lossy(&out).into_owned();
+        let of = matches!(reply, Reply::AutoReply { .. }).then_some(USER);
+        for line in out.lines() {
+            assert_eq!(sender(line), of, "{line}");
+            lines += 1;
+        }
+    }
+    assert!(lines > 200, "{lines}");
+    for line in [">> fred: hi", ">>      (again) Tim: usage: no", ">> (again) msg: x"] {
+        assert!(sender(line).is_some(), "{line}");
+    }
+}
+
+// ---- tables that repeat what the code says -----------------------------------------------------
 
 // What stands for what in the document; each of them is in none of the fixed texts.
 const USER: &str = "Quentin";

@@ -60,7 +60,7 @@ impl Verb {
 
     /// The words it may be typed as, its own name first.
     #[must_use]
-    pub fn words(self) -> &'static [&'static str] {
+    pub const fn words(self) -> &'static [&'static str] {
         match self {
             Self::Help => &["help"],
             Self::SignIn => &["signin", "login"],
@@ -80,7 +80,7 @@ impl Verb {
 
     /// Its own name.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         self.words()[0]
     }
 

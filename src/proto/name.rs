@@ -1,17 +1,34 @@
 //! User names. Holding a [`UserName`] proves it well formed.
 
+use super::command::Verb;
 use crate::limits::NAME_BYTES;
 use std::fmt;
 use std::rc::Rc;
 
 /// A well-formed user name: 1 to 32 ASCII letters, digits, `_`, `-`, `.`, not starting with a
-/// dot, and not one of the words that the grammar needs. It keeps its case; names that differ in
+/// dot, and not one of the words that are [`RESERVED`]. It keeps its case; names that differ in
 /// case only are equal to [`UserName::key`]. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(Rc<str>);
 
-/// Words of the grammar that nobody may be called.
-pub const RESERVED: [&str; 3] = ["user", "message", "coded"];
+/// Words that nobody may be called: the grammar needs the first three; and `>> word: ` begins lines
+/// of the server, with which a message of that user could be confused.
+pub const RESERVED: [&str; WORDS.len() + Verb::ALL.len()] = reserved();
+
+const WORDS: [&str; 5] = ["user", "message", "coded", "usage", "also"];
+
+const fn reserved() -> [&'static str; WORDS.len() + Verb::ALL.len()] {
+    let mut all = [""; WORDS.len() + Verb::ALL.len()];
+    let mut n = 0;
+    while n < all.len() {
+        all[n] = match n.checked_sub(WORDS.len()) {
+            None => WORDS[n],
+            Some(verb) => Verb::ALL[verb].name(),
+        };
+        n += 1;
+    }
+    all
+}
 
 /// Why a word is no user name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +52,13 @@ impl fmt::Display for NameFault {
             Self::TooLong => write!(f, "a name has at most {NAME_BYTES} characters"),
             Self::Character => f.write_str("a name has only letters a-z, digits, '_', '-' and '.'"),
             Self::LeadingDot => f.write_str("a name does not start with a dot"),
-            Self::Reserved => f.write_str("'user', 'message' and 'coded' cannot be names"),
+            Self::Reserved => {
+                f.write_str("the words ")?;
+                for word in WORDS {
+                    write!(f, "'{word}', ")?;
+                }
+                f.write_str("and the commands cannot be names")
+            }
         }
     }
 }
@@ -50,6 +73,12 @@ pub struct NameKey {
 impl NameKey {
     /// The key of `word`, or why it is no name.
     pub fn of(word: &str) -> Result<Self, NameFault> {
+        let key = Self::once(word)?;
+        if RESERVED.contains(&key.as_str()) { Err(NameFault::Reserved) } else { Ok(key) }
+    }
+
+    /// The key of a name in the journal: it may have been reserved since it was written.
+    pub fn once(word: &str) -> Result<Self, NameFault> {
         let raw = word.as_bytes();
         if raw.is_empty() {
             return Err(NameFault::Empty);
@@ -67,11 +96,7 @@ impl NameKey {
         for (to, from) in bytes.iter_mut().zip(raw) {
             *to = from.to_ascii_lowercase();
         }
-        let key = Self { bytes, len: u8::try_from(raw.len()).unwrap_or(u8::MAX) };
-        if RESERVED.contains(&key.as_str()) {
-            return Err(NameFault::Reserved);
-        }
-        Ok(key)
+        Ok(Self { bytes, len: u8::try_from(raw.len()).unwrap_or(u8::MAX) })
     }
 
     /// The name in lower case.
@@ -95,6 +120,13 @@ impl UserName {
         Ok(Self(word.into()))
     }
 
+    /// A name in the journal: it may have been reserved since it was written, and what is stored
+    /// is kept all the same.
+    pub fn once(word: &str) -> Result<Self, NameFault> {
+        NameKey::once(word)?;
+        Ok(Self(word.into()))
+    }
+
     /// The name as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -104,7 +136,7 @@ impl UserName {
     /// What names are compared by.
     #[must_use]
     pub fn key(&self) -> NameKey {
-        NameKey::of(&self.0).expect("a UserName was checked when it was made")
+        NameKey::once(&self.0).expect("a UserName was checked when it was made")
     }
 }
 
@@ -141,6 +173,10 @@ mod tests {
             ("Message", NameFault::Reserved),
             ("coded", NameFault::Reserved),
             ("USER", NameFault::Reserved),
+            ("Usage", NameFault::Reserved),
+            ("ALSO", NameFault::Reserved),
+            ("send", NameFault::Reserved),
+            ("SignOut", NameFault::Reserved),
             (&"x".repeat(33), NameFault::TooLong),
         ] {
             assert_eq!(UserName::new(word), Err(fault), "{word}");

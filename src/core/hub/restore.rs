@@ -93,9 +93,9 @@ impl Hub {
         if let Some(user) = self.accounts.find(name) {
             return Some(&mut self.user_mut(user).mailbox);
         }
-        let key = NameKey::of(name).ok()?;
+        let key = NameKey::once(name).ok()?;
         let orphan = restoring.orphans.entry(key);
-        let name = UserName::new(name).ok()?;
+        let name = UserName::once(name).ok()?;
         Some(&mut orphan.or_insert_with(|| (name, Mailbox::default())).1)
     }
 
@@ -114,13 +114,13 @@ impl Hub {
             Some(user) => Some(self.accounts.name(user).clone()),
             None => match restoring.strangers.get(letter.from) {
                 Some(name) => Some(name.clone()),
-                None => UserName::new(letter.from).ok().inspect(|name| {
+                None => UserName::once(letter.from).ok().inspect(|name| {
                     restoring.strangers.insert(letter.from.into(), name.clone());
                 }),
             },
         };
         for to in recipients(letter.to) {
-            let held = NameKey::of(to.name).ok().and_then(|key| self.held.get_mut(&key));
+            let held = NameKey::once(to.name).ok().and_then(|key| self.held.get_mut(&key));
             let mailbox = match held {
                 Some(held) if id <= held.through => Some(&mut held.mailbox),
                 _ => self.mailbox_named(to.name, restoring),
@@ -148,14 +148,14 @@ impl Hub {
         unix_ms: u64,
         restoring: &mut Restoring,
     ) {
-        let Ok(name_key) = NameKey::of(name) else { return };
+        let Ok(name_key) = NameKey::once(name) else { return };
         match self.held.get_mut(&name_key) {
             // A letter from before that was copied has its key still.
             Some(held) if id <= held.through => held.keyed = true,
             _ => match self.accounts.find(name) {
                 Some(user) => self.keys.remember(user, key, id, unix_ms),
                 None => {
-                    let Ok(name) = UserName::new(name) else { return };
+                    let Ok(name) = UserName::once(name) else { return };
                     let (_, last) = restoring.keyed.entry(name_key).or_insert((name, id));
                     *last = id.max(*last);
                 }
@@ -164,7 +164,7 @@ impl Hub {
     }
 
     fn restore_held(&mut self, name: &str, through: LetterId, restoring: &mut Restoring) {
-        let Ok(key) = NameKey::of(name) else { return };
+        let Ok(key) = NameKey::once(name) else { return };
         let mut held = self.held.remove(&key).unwrap_or_default();
         held.through = held.through.max(through);
         if let Some(user) = self.accounts.find(name) {
@@ -244,7 +244,7 @@ impl Hub {
     }
 
     fn mailbox_with(&self, name: &str, id: LetterId) -> Option<&Mailbox> {
-        let held = || NameKey::of(name).ok().and_then(|key| self.held.get(&key));
+        let held = || NameKey::once(name).ok().and_then(|key| self.held.get(&key));
         let user = self.accounts.find(name).map(|user| &self.user(user).mailbox);
         user.filter(|mailbox| mailbox.holds(id)).or_else(|| held().map(|held| &held.mailbox))
     }
@@ -262,7 +262,7 @@ impl Hub {
         {
             return;
         }
-        if let Some(held) = NameKey::of(name).ok().and_then(|key| self.held.get_mut(&key)) {
+        if let Some(held) = NameKey::once(name).ok().and_then(|key| self.held.get_mut(&key)) {
             held.mailbox.relocate(id, at);
         }
     }

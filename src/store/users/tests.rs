@@ -118,6 +118,11 @@ fn a_bad_line_refuses_the_file_and_tells_the_line() {
         ),
         ("tim:", "users: line 4: tim has no password; correct or remove the line"),
         (
+            "usage:x",
+            "users: line 4: it does not start with a user name: the words 'user', 'message', \
+             'coded', 'usage', 'also', and the commands cannot be names; correct or remove the line",
+        ),
+        (
             "hunter2",
             "users: line 4: expected name:SCRAM-SHA-256$…, found a single word; correct or \
              remove the line",
