@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -430,4 +431,71 @@ fn keys_serve_instead_of_the_password_until_it_is_changed() {
     run(&["who", "--user", "fred"]).fails(64, "no password for fred");
     server.folder.write(&file, "no keys");
     run(&["who"]).fails(78, "holds no keys");
+}
+
+/// Changes a byte of this text in the journal, beneath the server that runs.
+fn spoil(server: &Server, text: &str) {
+    let files = std::fs::read_dir(server.folder.path("spool")).unwrap();
+    let spoilt = files.filter_map(|entry| {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).ok()?;
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes())?;
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(b"#", at as u64).unwrap();
+        Some(())
+    });
+    assert_eq!(spoilt.count(), 1, "{text}");
+}
+
+#[test]
+fn a_message_that_the_disk_has_lost_is_told_once() {
+    let server = Server::start(&["fred", "tim"], &[]);
+    let shell = Shell::of(&server);
+    let send = |text: &str| shell.run("fred", &["send", "tim", text]).is(0, "tim: saved\n");
+    let lost = "a message from fred was damaged on the server's disk and is lost (";
+    send("spoilt-1");
+    spoil(&server, "spoilt-1");
+    let ended = shell.run("tim", &["recv", "--json"]);
+    ended.is(0, "");
+    assert_eq!(ended.err.matches(lost).count(), 1, "{}", ended.err);
+    let ended = shell.run("tim", &["recv"]);
+    assert_eq!((ended.code, &*ended.out, &*ended.err), (0, "", ""));
+
+    // It is none of those that were asked for.
+    send("spoilt-2");
+    send("whole");
+    spoil(&server, "spoilt-2");
+    let ended = shell.run("tim", &["recv", "-n", "1", "--exec", "cat"]);
+    ended.is(0, "whole\n");
+    assert_eq!(ended.err.matches(lost).count(), 1, "{}", ended.err);
+
+    // The companion keeps it, shows it and takes it off the server.
+    send("spoilt-3");
+    spoil(&server, "spoilt-3");
+    let (host, port) = (server.address.ip().to_string(), server.address.port().to_string());
+    let shown = |times| {
+        let ended = shell.run("tim", &["client", &host, &port]);
+        let said = ended.out.matches(lost).count();
+        assert_eq!((ended.code, said), (0, times), "{}{}", ended.out, ended.err);
+    };
+    shown(1);
+    shown(0);
+
+    // A plain reader has it when his machine has, and says something afterwards.
+    send("spoilt-4");
+    spoil(&server, "spoilt-4");
+    eventually("it is settled", || {
+        let mut tim = server.greeted();
+        if tim.ask(&format!("signin tim {PASSWORD}")).contains("you have no messages") {
+            return Some(());
+        }
+        tim.expect(">> a message from fred was damaged on the disk and cannot be shown");
+        // Meanwhile the server looks what has arrived.
+        for _ in 0..10 {
+            shell.run("fred", &["who"]);
+            tim.ask("whoelse");
+        }
+        tim.reset();
+        None
+    });
 }

@@ -78,7 +78,7 @@ macro_rules! every {
     }};
 }
 
-// ---- lines that look like messages ---------------------------------------------------------------
+// ---- lines that look like messages -------------------------------------------------------------
 
 /// Whose message a line is, as a program reads it that knows no more than what PROTOCOL.md says.
 fn sender(line: &str) -> Option<&str> {
@@ -131,7 +131,7 @@ fn replies() -> Vec<Reply> {
         Reply::SecondSignIn { .. } =>
             Reply::SecondSignIn { user: name(), address: "2001:db8::1".parse().unwrap() },
         Reply::Probing(_) => Reply::Probing(name()),
-        Reply::LetterDamaged(_) => Reply::LetterDamaged(name()),
+        Reply::LetterDamaged { .. } => Reply::LetterDamaged { id, from: name() },
         Reply::Refused(_) => Reply::Refused(Refusal::ToSelf),
         Reply::Farewell(_) => Reply::Farewell(Farewell::Idle { limit_s: 1 }),
     );

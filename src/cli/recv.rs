@@ -5,9 +5,10 @@ use super::account::{Account, failure, tell};
 use super::{Code, Failure};
 use crate::client::link::{Event, Why};
 use crate::client::oneshot::{Conversation, Errand, Tries, Trouble};
+use crate::client::screen;
 use crate::client::shown::{Json, Shown, ShownLines};
 use crate::net::Clock;
-use crate::proto::coded_client::{Ask, Kind, Letter};
+use crate::proto::coded_client::{Ask, Condition, Kind, Letter};
 use crate::proto::id::LetterId;
 use crate::time::Millis;
 use clap::Args;
@@ -142,7 +143,8 @@ impl Recv {
                     }
                     if is_new {
                         self.take(&letter, out)?;
-                        (taken.last, taken.count) = (Some(letter.id), taken.count + 1);
+                        taken.last = Some(letter.id);
+                        taken.count += self.counts(&letter);
                         tries.succeeded(self.follow);
                     } else if self.count.is_none() && !self.follow {
                         // It was among those that waited.
@@ -156,10 +158,6 @@ impl Recv {
                 }
                 Some(Event::Notice(112, fields)) => {
                     tell(&format!("somebody else tries to sign in as you: {}", Shown(&fields)));
-                }
-                Some(Event::Notice(113, fields)) => {
-                    taken.count += 1;
-                    tell(&format!("a message was lost on the server's disk: {}", Shown(&fields)));
                 }
                 Some(_) => {}
                 None => {
@@ -185,8 +183,17 @@ impl Recv {
         }
     }
 
-    /// Writes a letter or gives it to the command.
+    /// One whose text is lost was among those that waited, and is none of those asked for.
+    fn counts(&self, letter: &Letter) -> u64 {
+        u64::from(letter.condition == Condition::Whole || self.count.is_none())
+    }
+
+    /// Writes a letter or gives it to the command; of one that is lost it is told.
     fn take(&self, letter: &Letter, out: &mut dyn Write) -> Result<(), End> {
+        if letter.condition == Condition::Damaged {
+            tell(&screen::lost(letter));
+            return Ok(());
+        }
         match &self.exec {
             Some(command) => execute(command, letter),
             None => {

@@ -10,9 +10,10 @@
 //! h 1790000000.6                          all up to here were printed
 //! k 1790000000.7 1790000000123 - tim hi   kept; a line end in the text is \n, a backslash \\
 //! p 1790000000.7                          printed, and all before it
+//! k 1790000000.8 0 d tim                  kept, and its text was lost by the server
 //! ```
 
-use crate::proto::coded_client::Letter;
+use crate::proto::coded_client::{Condition, Letter};
 use crate::proto::id::LetterId;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -23,6 +24,8 @@ const HEAD: &str = "mms inbox 1\n";
 /// A file that has grown beyond this is written anew at the next mark, in bytes: what was printed
 /// is dropped.
 const FILE_BYTES: u64 = 1 << 20;
+/// The flag of a letter whose text the server has lost.
+const DAMAGED: &str = "d";
 /// Keys that are drawn from the file at a time.
 const KEYS_AT_ONCE: u64 = 64;
 
@@ -81,6 +84,9 @@ impl Inbox {
             "k " => {
                 if let Ok(mut letter) = Letter::parse(rest) {
                     letter.text = unescaped(&letter.text);
+                    if rest.split(' ').nth(2) == Some(DAMAGED) {
+                        letter.condition = Condition::Damaged;
+                    }
                     self.kept = self.kept.max(Some(letter.id));
                     self.unprinted.push(letter);
                 }
@@ -176,7 +182,11 @@ fn lock(file: &File) -> io::Result<()> {
 
 fn line(letter: &Letter) -> String {
     let Letter { id, unix_ms, from, .. } = letter;
-    let flags = if letter.broadcast { "b" } else { "-" };
+    let flags = match (letter.condition, letter.broadcast) {
+        (Condition::Damaged, _) => DAMAGED,
+        (Condition::Whole, true) => "b",
+        (Condition::Whole, false) => "-",
+    };
     let text = letter.text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
     format!("k {id} {unix_ms} {flags} {from} {text}\n")
 }
@@ -310,6 +320,22 @@ mod tests {
         inbox.printed(letter(2, "").id).unwrap();
         drop(inbox);
         assert_eq!(folder.open().unprinted(), []);
+    }
+
+    #[test]
+    fn a_letter_that_is_lost_is_remembered_as_such() {
+        let folder = Folder::new();
+        let lost = Letter::parse_damaged("damaged 9.3 tim").unwrap();
+        let mut inbox = folder.open();
+        for kept in [letter(2, "d"), lost.clone()] {
+            inbox.keep(&kept).unwrap();
+        }
+        drop(inbox);
+        let inbox = folder.open();
+        assert_eq!(inbox.unprinted(), [letter(2, "d"), lost]);
+        for fields in ["damaged tim", "damaged 9.3", "damaged 9.3 tim x", "lost 9.3 tim"] {
+            assert!(Letter::parse_damaged(fields).is_err(), "{fields}");
+        }
     }
 
     #[test]

@@ -449,9 +449,12 @@ impl Link {
                 coded::encode(&Ask::Pong, None, &mut self.output);
                 Ok(())
             }
-            100 => {
-                let letter = Letter::parse(fields).map_err(Why::Broken)?;
-                self.events.push_back(Event::Letter(letter));
+            100 | 113 => {
+                let letter = match line.code {
+                    100 => Letter::parse(fields),
+                    _ => Letter::parse_damaged(fields),
+                };
+                self.events.push_back(Event::Letter(letter.map_err(Why::Broken)?));
                 Ok(())
             }
             code => {

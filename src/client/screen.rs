@@ -3,7 +3,7 @@
 //! [`Look::paint`] adds.
 
 use super::shown::{Shown, ShownLines};
-use crate::proto::coded_client::{Answer, Fate, Letter, Refused};
+use crate::proto::coded_client::{Answer, Condition, Fate, Letter, Refused};
 use crate::proto::command::{CommandFault, Switch, Verb};
 use crate::proto::name::UserName;
 use crate::proto::plain;
@@ -71,11 +71,21 @@ impl Look {
 /// A letter: when it was sent, in UTC (`Z`), and the day if that was not today; from whom; what.
 #[must_use]
 pub fn letter(letter: &Letter, again: bool, now_unix_ms: u64) -> Line {
+    if letter.condition == Condition::Damaged {
+        return Line::new(Tone::Trouble, lost(letter));
+    }
     let mut text = time(letter.unix_ms, now_unix_ms);
     text.push_str(if again { " (again) " } else { " " });
     let all = if letter.broadcast { " (to all)" } else { "" };
     text.push_str(&format!("{}{all}: {}", Shown(&letter.from), ShownLines(&letter.text)));
     Line::new(Tone::Letter, text)
+}
+
+/// What is said of a letter whose text is lost.
+#[must_use]
+pub fn lost(letter: &Letter) -> String {
+    let Letter { id, from, .. } = letter;
+    format!("a message from {} was damaged on the server's disk and is lost ({id})", Shown(from))
 }
 
 /// `14:05Z`, or `2026-11-19 14:05Z` if that is another day than today.
@@ -247,7 +257,6 @@ pub fn notice(code: u16, fields: &str, user: &str) -> Option<Line> {
             Shown(rest),
             Shown(user)
         ),
-        (113, _) => format!("a message from {} was damaged on the server's disk", Shown(rest)),
         (114, _) => words(&Reply::NoLongerAway),
         // What it says of acknowledgements is between the programs.
         (555, _) => return None,

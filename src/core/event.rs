@@ -1,7 +1,7 @@
 //! The border between the rules and the world: what happened, and what is to be done about it.
 
 use super::password::Verifier;
-use super::record::Location;
+use super::record::{LetterId, Location};
 use crate::proto::coded::Tag;
 use crate::proto::command::Verb;
 use crate::proto::name::UserName;
@@ -155,6 +155,8 @@ pub enum Action {
         conn: Conn,
         /// In which dialect.
         dialect: Dialect,
+        /// Its number.
+        id: LetterId,
         /// Its sender.
         from: UserName,
         /// Where its body stands.

@@ -190,6 +190,10 @@ impl Port {
         if self.coded {
             return coded::render(reply, tag, &mut self.outbox);
         }
+        if matches!(reply, Reply::LetterDamaged { .. }) {
+            // It stands for the letter, and is settled as that would be.
+            self.letter_said = self.said;
+        }
         plain::render(reply, &mut self.outbox);
     }
 

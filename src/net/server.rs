@@ -434,6 +434,7 @@ impl<D: Disk> Server<D> {
                 Output::Say(_, tag, reply) => {
                     port.lend(pool);
                     port.say(tag, reply);
+                    port.observe_letters(now);
                 }
                 Output::Letter(_, letter) => {
                     port.lend(pool);

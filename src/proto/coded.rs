@@ -328,7 +328,7 @@ fn worded(reply: &Reply) -> (&'static str, String) {
         Reply::Presence { user, switch: Switch::Off } => ("110", format!("{user} offline")),
         Reply::AutoReply { from, text } => ("101", format!("{from} {text}")),
         Reply::SecondSignIn { address, .. } => ("112", format!("second-signin {address}")),
-        Reply::LetterDamaged(from) => ("113", format!("damaged {from}")),
+        Reply::LetterDamaged { id, from } => ("113", format!("damaged {id} {from}")),
         Reply::NoLongerAway => ("114", "no-longer-away".into()),
         Reply::Ping => ("121", "ping".into()),
         Reply::Probing(user) => ("433", format!("probing {user}")),

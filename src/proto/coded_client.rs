@@ -301,12 +301,21 @@ fn stands_in_line(text: &str) -> bool {
         && !text.ends_with('}')
 }
 
+/// What is left of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// All.
+    Whole,
+    /// Its id and its sender; the server's disk has lost the rest.
+    Damaged,
+}
+
 /// A letter, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
     /// Its id.
     pub id: LetterId,
-    /// When it was accepted, in milliseconds since 1970.
+    /// When it was accepted, in milliseconds since 1970; 0 if that is lost.
     pub unix_ms: u64,
     /// It was shown before, and nobody knows whether it was read.
     pub again: bool,
@@ -314,8 +323,10 @@ pub struct Letter {
     pub broadcast: bool,
     /// Its sender.
     pub from: String,
-    /// Its text.
+    /// Its text; empty if it is lost.
     pub text: String,
+    /// What is left of it.
+    pub condition: Condition,
 }
 
 impl Letter {
@@ -335,7 +346,23 @@ impl Letter {
             broadcast: flags.contains('b'),
             from: from.into(),
             text: text.into(),
+            condition: Condition::Whole,
         })
+    }
+
+    /// `"damaged" id from`: the fields of an event 113.
+    pub fn parse_damaged(fields: &str) -> Result<Self, LineFault> {
+        let mut words = fields.splitn(3, ' ');
+        let (Some("damaged"), Some(id), Some(from)) = (words.next(), words.next(), words.next())
+        else {
+            return Err(LineFault::Fields);
+        };
+        if from.is_empty() || from.contains(' ') {
+            return Err(LineFault::Fields);
+        }
+        let (id, from) = (parse_id(id)?, from.into());
+        let (text, condition) = (String::new(), Condition::Damaged);
+        Ok(Self { id, unix_ms: 0, again: false, broadcast: false, from, text, condition })
     }
 }
 

@@ -137,7 +137,7 @@ impl Display for Words<'_> {
                      session is still alive"
                 )
             }
-            Reply::LetterDamaged(from) => {
+            Reply::LetterDamaged { from, .. } => {
                 write!(f, "a message from {from} was damaged on the disk and cannot be shown")
             }
             // Nobody asks for these in this dialect.

@@ -118,8 +118,13 @@ pub enum Reply {
     },
     /// The first session does not answer yet; wait.
     Probing(UserName),
-    /// A letter from this user is damaged on the disk and cannot be shown.
-    LetterDamaged(UserName),
+    /// A letter is damaged on the disk and cannot be shown.
+    LetterDamaged {
+        /// Its number: it is acknowledged like any other.
+        id: LetterId,
+        /// Its sender.
+        from: UserName,
+    },
     /// No.
     Refused(Refusal),
     /// The last thing said before the connection is closed.
@@ -288,7 +293,7 @@ impl Reply {
                 | Self::NoLongerAway
                 | Self::AutoReply { .. }
                 | Self::SecondSignIn { .. }
-                | Self::LetterDamaged(_)
+                | Self::LetterDamaged { .. }
                 | Self::Presence { .. }
                 | Self::Ping
                 | Self::Farewell(_)

@@ -313,10 +313,10 @@ impl Hub {
         session.credit.spend(letter.at.body_bytes.saturating_add(spread));
         let waited = session.announced > 0;
         session.announced = session.announced.saturating_sub(1);
-        let (from, at): (_, Location) = (letter.from.clone(), letter.at);
+        let (id, from, at): (_, _, Location) = (letter.id, letter.from.clone(), letter.at);
         let dialect = session.dialect;
-        turn.out.push(Action::Show { conn, dialect, from, at, again, waited });
-        Some((letter.id, again))
+        turn.out.push(Action::Show { conn, dialect, id, from, at, again, waited });
+        Some((id, again))
     }
 
     /// Shows what waits, as far as the connection takes it.

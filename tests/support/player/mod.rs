@@ -564,6 +564,9 @@ fn speak(
             } else {
                 plain::render(reply, &mut peer.out);
             }
+            if matches!(reply, Reply::LetterDamaged { .. }) && !peer.silent {
+                news.push(News::Acknowledged(conn, peer.said));
+            }
         }
         Output::Letter(_, letter) => {
             peer.said += 1;
