@@ -3,11 +3,12 @@
 
 mod support;
 
+use mms::limits::{CHECKS_WAITING, ROUNDS_MOST};
 use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::rng::Rng;
-use support::server::{Client, Folder, PASSWORD, Server, Start, eventually, users_file};
+use support::server::{Client, Folder, PASSWORD, Server, Start, eventually, user_line, users_file};
 
 /// What a debug build and an allocator may take for themselves, in KiB.
 const SLACK_KIB: u64 = 6 << 10;
@@ -112,6 +113,36 @@ fn two_hundred_who_connect_and_reset() {
     }
     eventually("their ends", || (server.descriptors() == before).then_some(()));
     server.signed_in("fred");
+}
+
+#[test]
+fn who_breaks_the_connection_leaves_the_queue_of_checks() {
+    let folder = Folder::new();
+    let quick = user_line("tim", PASSWORD);
+    // Its check takes minutes: all who try wait for the first.
+    let slow = user_line("slow", PASSWORD).replace("$4096:", &format!("${ROUNDS_MOST}:"));
+    folder.write("users", &format!("{quick}{slow}"));
+    let server = Server::start_in(folder, &["--trusted", "none"]);
+    let try_slow = || {
+        let mut client = server.greeted();
+        client.say("signin slow guess");
+        client
+    };
+    let mut trying: Vec<Client> = (0..=CHECKS_WAITING).map(|_| try_slow()).collect();
+    let busy = || {
+        let mut tim = server.greeted();
+        let answer = tim.ask(&format!("signin tim {PASSWORD}"));
+        assert!(answer.contains("too many sign-ins") || answer.contains("Welcome tim"), "{answer}");
+        answer.contains("too many sign-ins")
+    };
+    eventually("the queue is full", || busy().then_some(()));
+    // Who has only closed his side still wants the answer.
+    trying[1].close_write();
+    assert!(busy());
+    if let Some(gone) = trying.pop() {
+        gone.reset();
+    }
+    eventually("a place in the queue", || (!busy()).then_some(()));
 }
 
 #[test]
