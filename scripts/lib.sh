@@ -1,5 +1,6 @@
 # What the scripts share: the program, a server in a temporary folder, and cleaning up. Sourced by
-# bash. Only processes that were started here are ended, each by its number.
+# bash. Only processes that were started here are ended: those that the shell knows to run still, so
+# that no number is used that may be somebody else's by now.
 # shellcheck shell=bash
 
 # Bytes are bytes, whatever the language of whoever runs this.
@@ -8,7 +9,8 @@ export LC_ALL=C
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Seconds after which something that did not come has failed.
 export patience=20
-pids=()
+# Where the server listens; what is set already is passed over.
+unset port
 folder=
 
 fail() {
@@ -17,11 +19,12 @@ fail() {
 }
 
 clean_up() {
-    local pid
-    for pid in "${pids[@]}"; do
+    local pid running
+    running=$(jobs -rp)
+    for pid in $running; do
         kill "$pid" 2>/dev/null || true
     done
-    for pid in "${pids[@]}"; do
+    for pid in $running; do
         wait "$pid" 2>/dev/null || true
     done
     [ -z "$folder" ] || rm -rf "$folder"
@@ -47,16 +50,17 @@ make_folder() {
     folder=$(mktemp -d "${TMPDIR:-/tmp}/mms-script.XXXXXX")
 }
 
-# start_server USERS [OPTION…]: starts a server on a free port and sets $port and $server.
+# start_server USERS [OPTION…]: starts a server on $port, or else a free one, and sets $port and
+# $server.
 start_server() {
     local users=$1 line ready
     shift
+    rm -f "$folder/ready"
     mkfifo "$folder/ready"
     exec {ready}<>"$folder/ready"
-    (cd "$folder" && exec "$mms" server 0 "$users" "$@") >"$folder/ready" 2>"$folder/stderr" \
-        {ready}>&- &
+    (cd "$folder" && exec "$mms" server "${port:-0}" "$users" "$@") >"$folder/ready" \
+        2>"$folder/stderr" {ready}>&- &
     server=$!
-    pids+=("$server")
     line=
     while [ -z "$line" ]; do
         # A server that fails ends at once.
@@ -66,4 +70,11 @@ start_server() {
     exec {ready}>&-
     export port=${line##*:}
     [[ $line == 'mms: listening on '* ]] || fail "the server said: $line"
+}
+
+# kill_server: as if the power went, for a process.
+kill_server() {
+    kill -9 "$server"
+    # The shell would tell of it otherwise.
+    wait "$server" 2>/dev/null || true
 }
