@@ -11,6 +11,8 @@ use std::slice;
 
 /// Bytes of SHA-256's result.
 pub const HASH_BYTES: usize = 32;
+/// Bytes of a salt that we make ourselves, as many as PostgreSQL's.
+pub const SALT_BYTES: usize = 16;
 
 /// Text in base64, as SCRAM's messages travel.
 #[must_use]
@@ -30,6 +32,13 @@ pub fn decode_text(text: &str) -> Option<String> {
 pub fn nonce(secret: &[u8; HASH_BYTES], epoch: u32, count: u64) -> String {
     let mac = mac(secret, &[b"nonce", &epoch.to_be_bytes(), &count.to_be_bytes()]);
     BASE64_STANDARD.encode(&mac[..18])
+}
+
+/// A salt that never comes twice and tells nothing, made as [`nonce`].
+#[must_use]
+pub fn salt(secret: &[u8; HASH_BYTES], epoch: u32, count: u64) -> [u8; SALT_BYTES] {
+    let mac = mac(secret, &[b"salt", &epoch.to_be_bytes(), &count.to_be_bytes()]);
+    std::array::from_fn(|at| mac[at])
 }
 
 /// Overwrites a secret that is not needed any more. Copies that the compiler made of it on the

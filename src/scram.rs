@@ -258,6 +258,18 @@ impl Keys {
             STANDARD.encode(self.server_key)
         )
     }
+
+    /// What a server keeps of these keys: a verifier, as a line of the password file has it.
+    #[must_use]
+    pub fn verifier(&self) -> String {
+        format!(
+            "{SCHEME}${}:{}${}:{}",
+            self.iterations,
+            STANDARD.encode(&self.salt),
+            STANDARD.encode(stored_key(&self.client_key)),
+            STANDARD.encode(self.server_key)
+        )
+    }
 }
 
 impl Drop for Keys {

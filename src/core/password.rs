@@ -7,10 +7,11 @@
 //! Knows no clock and no source of randomness: salts and secrets are arguments. Nothing in here
 //! prints a secret.
 
-pub use crate::crypto::wipe;
+pub use crate::crypto::{SALT_BYTES as NEW_SALT_BYTES, wipe};
+pub use crate::proto::password::{PasswordFault, acceptable, acceptable_bytes};
 
 use crate::crypto::{HASH_BYTES, Stretch, client_key, mac, server_key, stored_key};
-use crate::limits::{PASSWORD_BYTES, ROUNDS_LEAST, ROUNDS_MOST, SALT_BYTES_LEAST, SALT_BYTES_MOST};
+use crate::limits::{ROUNDS_LEAST, ROUNDS_MOST, SALT_BYTES_LEAST, SALT_BYTES_MOST};
 use crate::proto::name::NameKey;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::fmt;
@@ -18,8 +19,6 @@ use subtle::ConstantTimeEq as _;
 
 /// The scheme's name, which opens the text form.
 const SCHEME: &str = "SCRAM-SHA-256";
-/// Bytes of a salt that we make ourselves, as many as PostgreSQL's.
-pub const NEW_SALT_BYTES: usize = 16;
 
 /// What proves a password without revealing it: RFC 5802's StoredKey and ServerKey, with the salt
 /// and the rounds that lead there. Its text form is PostgreSQL's, byte for byte:
@@ -96,19 +95,8 @@ impl Verifier {
     /// If the salt or the rounds are out of bounds: the caller chose them.
     #[must_use]
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        assert!((SALT_BYTES_LEAST..=SALT_BYTES_MOST).contains(&salt.len()), "salt out of bounds");
-        assert!((1..=ROUNDS_MOST).contains(&iterations), "rounds out of bounds");
-        let mut stretch = Stretch::new(password, salt, iterations);
-        stretch.step(iterations);
-        let mut salted = stretch.result();
-        let verifier = Self {
-            iterations,
-            salt: salt.into(),
-            stored_key: stored_key(&client_key(&salted)),
-            server_key: server_key(&salted),
-        };
-        wipe(&mut salted);
-        verifier
+        let mut derivation = Derivation::new(password, salt, iterations);
+        derivation.step(iterations).expect("these were all rounds")
     }
 
     /// The verifier of somebody who does not exist: always the same for a name and a secret, as
@@ -224,43 +212,81 @@ impl Check {
     }
 }
 
+/// The making of a [`Verifier`] from a new password, under way. Keeps no password, as [`Check`].
+pub struct Derivation {
+    stretch: Stretch,
+    salt: Box<[u8]>,
+    iterations: u32,
+}
+
+impl Derivation {
+    /// Begins; the first of the rounds is done here.
+    ///
+    /// # Panics
+    /// If the salt or the rounds are out of bounds: the caller chose them.
+    #[must_use]
+    pub fn new(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        assert!((SALT_BYTES_LEAST..=SALT_BYTES_MOST).contains(&salt.len()), "salt out of bounds");
+        assert!((1..=ROUNDS_MOST).contains(&iterations), "rounds out of bounds");
+        let stretch = Stretch::new(password, salt, iterations);
+        Self { stretch, salt: salt.into(), iterations }
+    }
+
+    /// Does at most `rounds` rounds. `None`: there is more to do.
+    pub fn step(&mut self, rounds: u32) -> Option<Verifier> {
+        if !self.stretch.step(rounds) {
+            return None;
+        }
+        let mut salted = self.stretch.result();
+        let verifier = Verifier {
+            iterations: self.iterations,
+            salt: self.salt.clone(),
+            stored_key: stored_key(&client_key(&salted)),
+            server_key: server_key(&salted),
+        };
+        wipe(&mut salted);
+        Some(verifier)
+    }
+}
+
+impl fmt::Debug for Derivation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Derivation").field("left", &self.stretch.left()).finish_non_exhaustive()
+    }
+}
+
+/// A password as it was typed: wiped when it is dropped, and never printed.
+pub struct Password(Vec<u8>);
+
+impl Password {
+    /// Keeps a copy of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Password {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Check").field("left", &self.stretch.left()).finish_non_exhaustive()
-    }
-}
-
-/// Why a password may not be given to a user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PasswordFault {
-    /// It has no character at all.
-    Empty,
-    /// It is longer than [`PASSWORD_BYTES`].
-    TooLong,
-    /// It holds a control character, which nobody could type at a telnet prompt.
-    Control,
-}
-
-impl fmt::Display for PasswordFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("a password has at least one character"),
-            Self::TooLong => write!(f, "a password has at most {PASSWORD_BYTES} bytes"),
-            Self::Control => f.write_str("a password has no control characters"),
-        }
-    }
-}
-
-/// Whether a new password may be `password`.
-pub fn acceptable(password: &str) -> Result<(), PasswordFault> {
-    if password.is_empty() {
-        Err(PasswordFault::Empty)
-    } else if password.len() > PASSWORD_BYTES {
-        Err(PasswordFault::TooLong)
-    } else if password.chars().any(char::is_control) {
-        Err(PasswordFault::Control)
-    } else {
-        Ok(())
     }
 }
 
@@ -405,22 +431,29 @@ mod tests {
         assert_eq!(format!("{verifier:?}"), "Verifier { iterations: 4096, .. }");
         let check = Check::new(b"pencil", &verifier);
         assert_eq!(format!("{check:?}"), "Check { left: 4095, .. }");
+        let derivation = Derivation::new(b"pencil", b"saltsalt", 4096);
+        assert_eq!(format!("{derivation:?}"), "Derivation { left: 4095, .. }");
+        assert_eq!(format!("{:?}", Password::new(b"pencil")), "Password(..)");
     }
 
     #[test]
-    fn a_new_password_can_be_typed() {
-        for (password, verdict) in [
-            ("", Err(PasswordFault::Empty)),
-            ("tab\there", Err(PasswordFault::Control)),
-            ("c1\u{85}", Err(PasswordFault::Control)),
-            ("x", Ok(())),
-            ("with blanks", Ok(())),
-            ("käse", Ok(())),
-            (&"x".repeat(256), Ok(())),
-            (&"x".repeat(257), Err(PasswordFault::TooLong)),
-        ] {
-            assert_eq!(acceptable(password), verdict, "{password:?}");
-        }
+    fn a_verifier_made_in_slices_is_the_same() {
+        let (whole, mut slices) = (Verifier::derive(b"pencil", b"saltsalt", 100), 1);
+        let mut derivation = Derivation::new(b"pencil", b"saltsalt", 100);
+        let verifier = loop {
+            match derivation.step(30) {
+                Some(verifier) => break verifier,
+                None => slices += 1,
+            }
+        };
+        assert_eq!((verifier, slices), (whole, 4));
+    }
+
+    #[test]
+    fn both_ends_write_the_same_verifier() {
+        let keys = crate::scram::Keys::derive(b"pencil", b"saltsalt", 4096);
+        let verifier = Verifier::derive(b"pencil", b"saltsalt", 4096);
+        assert_eq!(keys.verifier(), verifier.to_string());
     }
 
     proptest! {

@@ -6,6 +6,7 @@ pub mod command;
 pub mod id;
 pub mod line;
 pub mod name;
+pub mod password;
 pub mod plain;
 pub mod reply;
 pub mod telnet;
