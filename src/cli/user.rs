@@ -277,8 +277,8 @@ impl From<UsersError> for Failure {
             UsersErrorKind::NoUser => Code::NoUser,
             UsersErrorKind::Exists => Code::Data,
             UsersErrorKind::CannotCreate => Code::CannotCreate,
-            UsersErrorKind::Io => Code::Io,
-            UsersErrorKind::Busy => Code::TryLater,
+            UsersErrorKind::Io | UsersErrorKind::Unflushed => Code::Io,
+            UsersErrorKind::Busy | UsersErrorKind::Outdated => Code::TryLater,
         };
         Self::new(code, error.to_string())
     }

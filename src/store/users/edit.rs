@@ -26,6 +26,15 @@ pub enum Change {
     Add(UserName, Verifier),
     /// Another verifier for a user, in the same line.
     SetPassword(UserName, Verifier),
+    /// Another verifier for a user, if this one stands there still.
+    ReplacePassword {
+        /// Whose.
+        user: UserName,
+        /// What must stand there.
+        old: Verifier,
+        /// What is to stand there.
+        new: Verifier,
+    },
     /// A user less.
     Remove(UserName),
     /// New users, at the end of the file; who is there already stays as they are. The file is
@@ -53,9 +62,19 @@ const NEW_MODE: u32 = 0o600;
 /// is. Waits up to [`USERS_LOCK_MS`] for another edit to end. When this returns, the change is on
 /// the disk.
 pub fn edit(path: &Path, change: &Change) -> Result<Edited, UsersError> {
+    edit_locked(path, change, USERS_LOCK_MS)
+}
+
+/// The same, but tries the lock once: whoever must not wait is told that it is
+/// [`UsersErrorKind::Busy`], and comes back later.
+pub fn try_edit(path: &Path, change: &Change) -> Result<Edited, UsersError> {
+    edit_locked(path, change, 0)
+}
+
+fn edit_locked(path: &Path, change: &Change, wait_ms: u64) -> Result<Edited, UsersError> {
     let target = target(path)?;
     let may_create = matches!(change, Change::Add(..) | Change::Append(_));
-    let directory = lock_directory(path, &target)?;
+    let directory = lock_directory(path, &target, wait_ms)?;
     let (old_text, old) = match read_text(&target) {
         Ok((text, metadata)) => (text, Some(metadata)),
         Err(error) if may_create && error.kind == UsersErrorKind::Missing => (String::new(), None),
@@ -65,6 +84,13 @@ pub fn edit(path: &Path, change: &Change) -> Result<Edited, UsersError> {
         check_writers(path, old.mode(), old.uid(), old.gid())?;
     }
     let before = parse(path, &old_text)?;
+    if let Change::ReplacePassword { user, old, .. } = change {
+        let line = before.iter().find(|(name, _)| name.key() == user.key());
+        if line.is_some_and(|(_, verifier)| verifier != old) {
+            let why = format_args!("the password of {user} was changed meanwhile");
+            return Err(UsersError::new(UsersErrorKind::Outdated, path, why));
+        }
+    }
     let known = before.iter().map(|(name, _)| name.key()).collect();
     let (new_text, skipped) = apply(path, &old_text, &known, change)?;
     let users = parse(path, &new_text)?.len();
@@ -100,8 +126,8 @@ fn directory_of(target: &Path) -> &Path {
 }
 
 /// Opens and locks the directory of the file; the lock lasts as long as the value.
-#[allow(clippy::disallowed_methods)] // `mms user` may sleep; the server never edits the file
-fn lock_directory(path: &Path, target: &Path) -> Result<File, UsersError> {
+#[allow(clippy::disallowed_methods)] // `mms user` may sleep; the server waits for zero ms
+fn lock_directory(path: &Path, target: &Path, wait_ms: u64) -> Result<File, UsersError> {
     let directory = File::open(directory_of(target)).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             let why = "its directory does not exist; make it first";
@@ -109,12 +135,15 @@ fn lock_directory(path: &Path, target: &Path) -> Result<File, UsersError> {
         }
         _ => writing(path, &error),
     })?;
-    for _ in 0..USERS_LOCK_MS / LOCK_RETRY.as_millis() as u64 {
+    let mut retries = wait_ms / LOCK_RETRY.as_millis() as u64;
+    loop {
         match directory.try_lock() {
             Ok(()) => return Ok(directory),
+            Err(TryLockError::WouldBlock) if retries == 0 => break,
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY),
             Err(TryLockError::Error(error)) => return Err(writing(path, &error)),
         }
+        retries -= 1;
     }
     let why = "somebody else keeps its directory locked; nothing was changed, try again later";
     Err(UsersError::new(UsersErrorKind::Busy, path, why))
@@ -149,7 +178,9 @@ fn apply(
                 }
             }
         }
-        Change::SetPassword(name, _) | Change::Remove(name) => {
+        Change::SetPassword(name, _)
+        | Change::ReplacePassword { user: name, .. }
+        | Change::Remove(name) => {
             if !known.contains(&name.key()) {
                 let why = format_args!("there is no user {name}");
                 return Err(UsersError::new(UsersErrorKind::NoUser, path, why));
@@ -169,12 +200,18 @@ fn push(text: &mut String, name: &UserName, verifier: &Verifier) {
 
 /// A line after the change: the same, unless it is the user's.
 fn rewrite(line: &str, user: &UserName, change: &Change) -> String {
-    match (line::parse(line), change) {
-        (Ok(Line::User(name, _)), Change::SetPassword(_, verifier)) if name.key() == user.key() => {
+    let verifier = match change {
+        Change::SetPassword(_, verifier) | Change::ReplacePassword { new: verifier, .. } => {
+            Some(verifier)
+        }
+        _ => None,
+    };
+    match (line::parse(line), verifier) {
+        (Ok(Line::User(name, _)), Some(verifier)) if name.key() == user.key() => {
             let end = &line[line.trim_end_matches(['\r', '\n']).len()..];
             format!("{name}:{verifier}{end}")
         }
-        (Ok(Line::User(name, _)), Change::Remove(_)) if name.key() == user.key() => String::new(),
+        (Ok(Line::User(name, _)), None) if name.key() == user.key() => String::new(),
         _ => line.to_owned(),
     }
 }
@@ -200,7 +237,7 @@ fn replace(
     })?;
     directory.sync_all().map_err(|error| {
         let why = format_args!("changed, but a crash may undo it: cannot sync: {error}");
-        UsersError::new(UsersErrorKind::Io, path, why)
+        UsersError::new(UsersErrorKind::Unflushed, path, why)
     })
 }
 

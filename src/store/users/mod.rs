@@ -5,7 +5,7 @@
 mod edit;
 mod line;
 
-pub use edit::{Change, Edited, edit};
+pub use edit::{Change, Edited, edit, try_edit};
 
 use crate::core::password::{Verifier, wipe};
 use crate::limits::{USERS_FILE_BYTES, USERS_LINE_BYTES};
@@ -53,8 +53,12 @@ pub enum UsersErrorKind {
     Exists,
     /// It cannot be made.
     CannotCreate,
+    /// The user's line is not what was to be changed.
+    Outdated,
     /// Writing it failed.
     Io,
+    /// It was changed, but the disk did not flush that.
+    Unflushed,
     /// Somebody else is changing it.
     Busy,
 }

@@ -356,3 +356,41 @@ fn the_sample_file_is_good() {
         assert!(text.contains(&password));
     }
 }
+
+#[test]
+fn a_password_is_replaced_only_if_it_is_the_one_that_was_known() {
+    let (one, two, new) = (verifier("1"), verifier("2"), verifier("3"));
+    let text = |fred: &Verifier| format!("# a\r\nFred:{fred}\r\n\n# b\nTim:{two}\n# end");
+    let folder = Folder::with(text(&one));
+    let replace = |user: &str, old: &Verifier| {
+        let (user, old, new) = (name(user), old.clone(), new.clone());
+        try_edit(&folder.users(), &Change::ReplacePassword { user, old, new })
+    };
+    for (user, old, kind) in
+        [("fred", &two, UsersErrorKind::Outdated), ("seas", &one, UsersErrorKind::NoUser)]
+    {
+        assert_eq!(replace(user, old).unwrap_err().kind, kind);
+        assert_eq!(folder.text(), text(&one));
+    }
+    let done = replace("fred", &one).unwrap();
+    assert_eq!(done, Edited { users: 2, created: false, skipped: vec![] });
+    assert_eq!(folder.text(), text(&new));
+    assert_eq!(replace("fred", &one).unwrap_err().kind, UsersErrorKind::Outdated, "twice");
+    assert_eq!(folder.files(), ["users"]);
+}
+
+#[test]
+fn who_must_not_wait_is_told_at_once_that_it_is_locked() {
+    let folder = Folder::with(format!("fred:{}\n", verifier("1")));
+    let change = Change::SetPassword(name("fred"), verifier("2"));
+    let lock = File::open(&folder.0).unwrap();
+    lock.lock().unwrap();
+    // As often as this it would take for ever to wait each time.
+    for _ in 0..100 {
+        let error = try_edit(&folder.users(), &change).unwrap_err();
+        assert_eq!(error.kind, UsersErrorKind::Busy);
+    }
+    drop(lock);
+    try_edit(&folder.users(), &change).unwrap();
+    assert!(folder.text().contains(&verifier("2").to_string()));
+}
