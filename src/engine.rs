@@ -10,7 +10,7 @@
 //!
 //! What is said is held by batch: a commit that finishes later would release its batch later.
 
-use crate::core::event::{Action, Conn, Dialect, Event, Flow, Note};
+use crate::core::event::{Action, ChangeId, Conn, Dialect, Event, Flow, Note};
 use crate::core::hub::{Hub, Rules, Turn};
 use crate::core::password::Verifier;
 use crate::core::record::{LetterKind, Location, Record};
@@ -52,6 +52,8 @@ pub enum Output<'a> {
     Look(Conn),
     /// Hand over its lines again.
     Resume(Conn),
+    /// See [`Action::SavePassword`].
+    SavePassword(SavePassword),
     /// Write what is left, then close.
     Close {
         /// Which.
@@ -59,6 +61,19 @@ pub enum Output<'a> {
         /// See [`Action::Close`].
         witness: bool,
     },
+}
+
+/// A change of the password file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavePassword {
+    /// To be reported under this number.
+    pub change: ChangeId,
+    /// Whose line.
+    pub user: UserName,
+    /// What must stand there still.
+    pub old: Verifier,
+    /// What is to stand there.
+    pub new: Verifier,
 }
 
 /// The rules and the journal of one server.
@@ -178,6 +193,9 @@ impl<D: Disk> Engine<D> {
                 Action::Look { conn } => say(Output::Look(conn)),
                 Action::Resume { conn } => say(Output::Resume(conn)),
                 Action::Close { conn, witness } => say(Output::Close { conn, witness }),
+                Action::SavePassword { change, user, old, new } => {
+                    say(Output::SavePassword(SavePassword { change, user, old, new }));
+                }
                 Action::Note(note) => self.tally.note(note),
             }
         }
@@ -256,6 +274,12 @@ fn write_note(note: &Note) {
         }
         Note::SignInFailed { user: None, address, why } => {
             warn!("sign-in of an unknown user from {address} failed: {why}");
+        }
+        Note::PasswordKept { user, address, why } => {
+            warn!("password of {user} not changed from {address}: {why}");
+        }
+        Note::PasswordChanged { user, address } => {
+            info!("{user} changed the password from {address}");
         }
         Note::SignedIn { user, address } => info!("{user} signed in from {address}"),
         Note::SignedOff { user, address, why } => {

@@ -59,6 +59,7 @@
 //! | [`proto::line`] | framing: lines out of bytes, however they were cut |
 //! | [`proto::telnet`] | takes IAC sequences out and answers them |
 //! | [`proto::text`], [`proto::name`] | what may stand in a line, and in a name |
+//! | [`proto::password`] | what a new password may be |
 //! | [`proto::command`] | the grammar, and the table that help and hints are made from |
 //! | [`proto::reply`] | everything the server can say, refusals and farewells included |
 //! | [`proto::plain`] | the wording of it for people |
@@ -72,6 +73,7 @@
 //! | `core::hub::coded` | what only programs ask: the switch, SCRAM, pings, acknowledgements |
 //! | `core::hub::who` | who is there, who was, being away |
 //! | `core::hub::block` | who takes no messages from whom, and who is told of others |
+//! | `core::hub::passwd` | a user's own change of his password, from the prompt to the file |
 //! | `core::hub::leave` | the end of a session; the password file that was read again |
 //! | `core::hub::restore` | what the journal holds becomes mailboxes again |
 //! | `core::session` | what one connection may do, when it was last heard |
@@ -94,6 +96,7 @@
 //! | **[`net`]** | **the shell: sockets, clocks, signals** |
 //! | `net::server` | listening, and the turn |
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
+//! | `net::saves` | changes of the password file, without waiting for whoever has it locked |
 //! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |
 //! | **[`client`]** | **the other end of the wire** |
 //! | [`client::link`] | one connection without the socket: sign-in, questions and answers |

@@ -57,6 +57,9 @@ pub const ROUNDS_LEAST: u32 = 4096;
 pub const ROUNDS_MOST: u32 = 100_000_000;
 /// PBKDF2 rounds of a new password (OWASP's figure for HMAC-SHA-256).
 pub const ROUNDS_DEFAULT: u32 = 600_000;
+/// Most PBKDF2 rounds of a verifier that a user makes himself. Each of his sign-ins from telnet
+/// costs the server that much, so it is no more than the server would have chosen.
+pub const ROUNDS_OWN_MOST: u32 = ROUNDS_DEFAULT;
 /// Shortest salt of a password line in bytes.
 pub const SALT_BYTES_LEAST: usize = 8;
 /// Longest salt of a password line in bytes.
@@ -155,6 +158,13 @@ pub const USERS_FILE_BYTES: u64 = 256 << 20;
 pub const USERS_LINE_BYTES: usize = 1024;
 /// How long an edit of the password file waits for another one to finish, in milliseconds.
 pub const USERS_LOCK_MS: u64 = 10_000;
+
+/// Pause between two tries at the lock of the password file, in milliseconds: the server waits for
+/// nothing but its sockets, so it comes back later.
+pub const USERS_RETRY_MS: u64 = 20;
+/// Passwords being changed at a time, the work of checking and stretching them included. One save
+/// is a few flushes of the disk, so the last of them is saved within about a second.
+pub const PASSWORD_CHANGES: usize = 64;
 
 const _: () = assert!(LINE_BYTES > BODY_BYTES + 16 + NAME_BYTES);
 const _: () = assert!(LINE_BYTES_BEFORE_SIGNIN > "signin ".len() + NAME_BYTES + 1 + PASSWORD_BYTES);

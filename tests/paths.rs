@@ -3,16 +3,19 @@
 
 mod support;
 
-use mms::core::event::{Action, Conn, End, Event, Flow, Input, Note, Trust};
+use mms::core::event::{Action, ChangeId, Conn, End, Event, Flow, Input, Note, Saved, Trust};
 use mms::core::hub::{Duplicate, Hub, Rules, SelfSend, Turn};
 use mms::core::password::Verifier;
 use mms::core::record::{
     Journal, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
 };
-use mms::engine::{Engine, Output};
-use mms::limits::{CREDIT_LETTERS, PROBE_DEAD_MS, ROUNDS_A_SLICE};
+use mms::crypto::{decode_text, encode_text};
+use mms::engine::{Engine, Output, SavePassword};
+use mms::limits::{CREDIT_LETTERS, PASSWORD_CHANGES, PROBE_DEAD_MS, ROUNDS_A_SLICE};
 use mms::proto::name::UserName;
 use mms::proto::plain;
+use mms::proto::reply::Flushed;
+use mms::scram::{ClientExchange, Secret};
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
 use std::net::IpAddr;
@@ -25,8 +28,11 @@ struct House {
     now: Now,
     said: Vec<String>,
     /// How much was said to each connection, and who is watched or held.
-    counts: [u32; 64],
+    counts: [u32; 100],
     watched: Vec<Conn>,
+    /// What the password file is to be given.
+    saves: Vec<SavePassword>,
+    closed: Vec<Conn>,
 }
 
 fn rules() -> Rules {
@@ -38,6 +44,7 @@ fn rules() -> Rules {
         duplicate: Duplicate::Refuse,
         mailbox_letters: 10_000,
         mailbox_bytes: 1 << 24,
+        password_rounds: 1,
     }
 }
 
@@ -64,12 +71,13 @@ impl House {
         let now = Now { mono: Millis(1), unix_ms: 1_790_000_000_000 };
         let disk = SimDisk::new();
         let engine = open(&disk, users, now);
-        Self { disk, engine, now, said: vec![], counts: [0; 64], watched: vec![] }
+        let (said, watched, saves, closed) = (vec![], vec![], vec![], vec![]);
+        Self { disk, engine, now, said, counts: [0; 100], watched, saves, closed }
     }
 
     fn restart(&mut self, users: &[(&str, u32)]) {
         self.engine = open(&self.disk, users, self.now);
-        self.counts = [0; 64];
+        self.counts = [0; 100];
         self.watched.clear();
     }
 
@@ -83,10 +91,11 @@ impl House {
             self.engine.tick(self.now);
         }
         self.engine.commit().expect("the disk is well");
-        let Self { engine, said, counts, watched, .. } = self;
+        let Self { engine, said, counts, watched, saves, closed, .. } = self;
         let mut say = |conn: Conn, bytes: Vec<u8>| {
             counts[conn.0 as usize] += 1;
-            let text = String::from_utf8(bytes).unwrap();
+            // Prompts hold bytes of telnet.
+            let text = String::from_utf8_lossy(&bytes);
             said.extend(text.lines().map(|line| format!("{} {line}", conn.0)));
         };
         let released = engine.release(|output| {
@@ -101,8 +110,9 @@ impl House {
                     say(conn, bytes);
                 }
                 Output::Watch(conn) => watched.push(conn),
-                Output::Letter(..) | Output::Look(_) | Output::Resume(_) | Output::Close { .. } => {
-                }
+                Output::SavePassword(save) => saves.push(save),
+                Output::Close { conn, .. } => closed.push(conn),
+                Output::Letter(..) | Output::Look(_) | Output::Resume(_) => {}
             }
         });
         released.expect("the disk is well");
@@ -145,6 +155,18 @@ impl House {
             std::mem::take(&mut self.said).into_iter().partition(|line| line.starts_with(&prefix));
         self.said = others;
         mine.iter().map(|line| line[prefix.len()..].to_owned()).collect()
+    }
+
+    /// The one change of the password file that was asked for.
+    fn save(&mut self) -> SavePassword {
+        let mut saves = std::mem::take(&mut self.saves);
+        assert_eq!(saves.len(), 1, "{saves:?}");
+        saves.remove(0)
+    }
+
+    fn saved(&mut self, change: ChangeId, saved: Saved) {
+        self.event(Event::PasswordSaved { change, saved });
+        self.run();
     }
 
     fn count(&self, text: &str) -> usize {
@@ -511,4 +533,384 @@ fn many_keys_do_not_make_each_message_a_segment() {
     }
     let segments = number(last(&house)) - before;
     assert!((5..=20).contains(&segments), "{segments} segments for 400 messages");
+}
+
+const DONE: Saved = Saved::Done(Flushed::Surely);
+const CHANGED: &str = ">> password changed; your other sessions are signed off";
+const GOODBYE: &str = ">> signed off: the password was changed, signin again";
+
+impl House {
+    /// A session of a program.
+    fn tool(&mut self, conn: u32, user: &str) {
+        self.connect(conn, [10, 0, 0, 1]);
+        self.line(conn, "coded 1");
+        self.line(conn, &format!("signin {user} tool plain p"));
+        self.run();
+        self.heard(conn);
+    }
+
+    /// What the user is told at a sign-in from elsewhere.
+    fn tries(&mut self, conn: u32, user: &str, password: &str) -> String {
+        self.connect(conn, [10, 0, 9, 9]);
+        self.line(conn, &format!("signin {user} {password}"));
+        self.run();
+        self.heard(conn).pop().unwrap()
+    }
+}
+
+#[test]
+fn a_password_is_changed_when_the_file_has_it_and_not_before() {
+    let mut house = House::with(&[("fred", 1), ("tim", 1)]);
+    house.signed_in(0, "fred");
+    house.tool(1, "fred");
+    house.heard(0);
+    assert_eq!(house.line(0, "passwd p new"), Flow::Hold);
+    house.run();
+    let save = house.save();
+    assert_eq!((save.user.as_str(), &save.old), ("fred", &entries(&[("fred", 1)])[0].1));
+    assert_ne!(save.old.salt(), save.new.salt());
+    assert!(house.said.is_empty() && house.closed.is_empty(), "{:?}", house.said);
+    assert!(house.tries(2, "fred", "new").contains("not authorized"));
+    house.saved(save.change, DONE);
+    assert_eq!(house.heard(0), [CHANGED]);
+    assert_eq!(house.heard(1), [GOODBYE]);
+    assert_eq!(house.closed, [Conn(1)]);
+    assert!(house.tries(3, "fred", "p").contains("not authorized"));
+    // The file as it is now.
+    let mut file = entries(&[("fred", 1), ("tim", 1)]);
+    file[0].1 = save.new;
+    house.event(Event::Reloaded { entries: file });
+    house.line(0, "whoelse");
+    house.run();
+    assert_eq!(house.heard(0), [">> Nobody else is online"]);
+    house.event(Event::Closed { conn: Conn(0), end: End::Broken });
+    assert!(house.tries(4, "fred", "new").contains("Welcome fred"));
+    house.line(4, "passwd new new");
+    house.run();
+    assert_ne!(house.saves[0].old.salt(), house.saves[0].new.salt(), "each has its own");
+}
+
+#[test]
+fn a_right_proof_ends_the_row_of_failures() {
+    let mut house = House::with(&[("fred", 4096)]);
+    house.tool(0, "fred");
+    for _ in 0..2 {
+        house.connect(1, [10, 0, 0, 1]);
+        house.line(1, "signin fred wrong");
+        house.run();
+        house.event(Event::Closed { conn: Conn(1), end: End::Broken });
+    }
+    let (mut exchange, first) = ClientExchange::begin("fred", "nonce");
+    let verifier = &entries(&[("fred", 4096)])[0].1;
+    house.line(0, &format!("passwd scram {} {verifier}", encode_text(&first)));
+    house.run();
+    let challenge = house.heard(0).pop().unwrap();
+    let challenge = decode_text(challenge.strip_prefix(">> ").unwrap()).unwrap();
+    let last = exchange.answer(&challenge, Secret::Password(b"p")).unwrap();
+    assert_eq!(house.line(0, &format!("auth {}", encode_text(&last))), Flow::Hold);
+    house.run();
+    assert_eq!(house.save().new, *verifier);
+    for _ in 0..2 {
+        house.connect(1, [10, 0, 0, 1]);
+        house.line(1, "signin fred wrong");
+        house.run();
+        assert!(house.heard(1).pop().unwrap().contains("not authorized"));
+        house.event(Event::Closed { conn: Conn(1), end: End::Broken });
+    }
+}
+
+#[test]
+fn a_new_password_is_stretched_in_slices_while_others_go_on() {
+    let mut house = House::with(&[("fred", 3 * ROUNDS_A_SLICE), ("tim", 1)]);
+    let rules = Rules { password_rounds: 5 * ROUNDS_A_SLICE, ..rules() };
+    let mut entropy = |bytes: &mut [u8]| -> std::io::Result<()> {
+        bytes.fill(7);
+        Ok(())
+    };
+    let users = entries(&[("fred", 3 * ROUNDS_A_SLICE), ("tim", 1)]);
+    house.disk = SimDisk::new();
+    let config = Config::default();
+    let opened = Engine::open(house.disk.clone(), config, rules, users, house.now, &mut entropy);
+    house.engine = opened.expect("the disk is well").0;
+    house.signed_in(0, "fred");
+    house.signed_in(1, "tim");
+    house.heard(1);
+    assert_eq!(house.line(0, "passwd p new"), Flow::Hold);
+    let mut turns = 0;
+    while house.saves.is_empty() {
+        turns += 1;
+        house.line(1, "whoelse");
+        house.turn();
+        assert_eq!(house.heard(1), [">> User fred is online"]);
+    }
+    assert_eq!(turns, 8, "each turn spent one slice");
+    assert_eq!(house.save().new.iterations(), 5 * ROUNDS_A_SLICE);
+}
+
+#[test]
+fn a_letter_at_a_prompt_stands_in_lines_of_its_own() {
+    let mut house = House::with(&[("fred", 1), ("tim", 1)]);
+    house.signed_in(0, "fred");
+    house.signed_in(1, "tim");
+    house.line(0, "notify on");
+    for line in ["passwd", "p", "new"] {
+        house.line(0, line);
+        house.run();
+        house.heard(0);
+        house.line(1, "send fred one");
+        house.line(1, "send fred two");
+        house.run();
+        let heard = house.heard(0);
+        let lines: Vec<&str> = heard.iter().map(|line| &line[..]).collect();
+        let ["", ">> tim: one", prompt, "", ">> tim: two", again] = lines[..] else {
+            panic!("{heard:?}");
+        };
+        assert!(prompt == again && prompt.contains("assword"), "{heard:?}");
+    }
+    // What else comes unasked gives the prompt back, too.
+    house.connect(2, [10, 0, 0, 9]);
+    house.line(2, "signin fred p");
+    house.run();
+    let heard = house.heard(0);
+    assert!(heard[1].contains("tries to sign in as fred"), "{heard:?}");
+    assert!(heard[2].ends_with("New password again: "), "{heard:?}");
+    // And the probe finds what it was: the notice, not what stands around it.
+    let through = house.counts[0];
+    house.event(Event::Acknowledged { conn: Conn(0), through, input: Input::Taken });
+    house.run();
+    assert_eq!(house.heard(2).pop().unwrap(), ">> fred is already signed in");
+    house.line(0, "new");
+    house.run();
+    let save = house.save();
+    house.saved(save.change, DONE);
+    assert_eq!(house.heard(0).last().unwrap(), CHANGED);
+}
+
+#[test]
+fn a_prompt_that_is_never_answered_gives_the_terminal_back() {
+    let mut house = House::with(&[("fred", 1)]);
+    house.signed_in(0, "fred");
+    house.line(0, "passwd");
+    house.run();
+    house.heard(0);
+    house.pass(1_800_000);
+    let heard = house.heard(0);
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert_eq!(heard[1], ">> signed off after 1800 s of inactivity");
+    house.signed_in(1, "fred");
+    house.line(1, "passwd");
+    house.event(Event::LineTooLong { conn: Conn(1) });
+    house.line(1, "whoelse");
+    house.run();
+    let heard = house.heard(1);
+    let told = &heard[heard.len() - 2..];
+    let wanted = [">> the password is too long, 256 bytes at most", ">> Nobody else is online"];
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn a_wrong_current_password_counts_as_a_failed_sign_in() {
+    let mut house = House::with(&[("fred", 1)]);
+    house.connect(0, [10, 0, 9, 9]);
+    house.line(0, "signin fred p");
+    house.run();
+    for _ in 0..2 {
+        house.line(0, "passwd wrong new");
+        house.run();
+        let last = house.heard(0).pop().unwrap();
+        assert_eq!(last, ">> the current password is wrong; nothing was changed");
+    }
+    assert!(house.tries(1, "fred", "wrong").contains("Too many failed attempts, blocked for 60 s"));
+    house.line(0, "passwd p new");
+    house.run();
+    assert_eq!(house.heard(0), [">> user fred is blocked, 60 s left"]);
+    house.pass(60_000);
+    house.line(0, "passwd wrong new");
+    house.run();
+    // The third of this connection.
+    assert_eq!(house.heard(0), [">> Too many failed attempts"]);
+    assert!(house.saves.is_empty());
+}
+
+#[test]
+fn a_right_current_password_is_not_looked_at_during_a_block() {
+    let mut house = House::with(&[("fred", 5 * ROUNDS_A_SLICE)]);
+    house.signed_in(0, "fred");
+    house.heard(0);
+    house.line(0, "passwd p new");
+    house.turn();
+    house.connect(1, [10, 0, 0, 1]);
+    house.line(1, "coded 1");
+    for _ in 0..3 {
+        house.line(1, "signin fred tool scram biwsbj1mcmVkLHI9YWJj");
+        house.line(1, "auth Yz1iaXdz");
+    }
+    house.run();
+    assert_eq!(house.heard(0), [">> user fred is blocked, 60 s left"]);
+    assert!(house.saves.is_empty());
+    // And its lines are read again.
+    house.line(0, "whoelse");
+    house.run();
+    assert_eq!(house.heard(0), [">> Nobody else is online"]);
+}
+
+#[test]
+fn who_is_gone_before_the_save_has_changed_nothing() {
+    for end in ["closed", "removed", "changed"] {
+        let mut house = House::with(&[("fred", 5 * ROUNDS_A_SLICE), ("tim", 1)]);
+        house.signed_in(0, "fred");
+        house.line(0, "passwd p new");
+        house.turn();
+        match end {
+            "closed" => {}
+            "removed" => {
+                let both = entries(&[("fred", 5 * ROUNDS_A_SLICE), ("tim", 1)]);
+                house.event(Event::Reloaded { entries: both[1..].to_vec() });
+                house.event(Event::Reloaded { entries: both });
+            }
+            _ => {
+                house.event(Event::Reloaded { entries: entries(&[("fred", 2), ("tim", 1)]) });
+            }
+        }
+        house.event(Event::Closed { conn: Conn(0), end: End::Broken });
+        // Another one on the connection of that number is not in his place.
+        house.signed_in(0, "tim");
+        assert!(house.heard(0).pop().unwrap().contains("Welcome tim"), "{end}");
+        assert!(house.saves.is_empty(), "{end}");
+    }
+}
+
+#[test]
+fn who_is_gone_during_the_save_is_not_answered_and_nobody_in_his_place() {
+    for saved in [DONE, Saved::Locked, Saved::Failed, Saved::Outdated] {
+        let mut house = House::with(&[("fred", 1), ("tim", 1)]);
+        house.signed_in(0, "fred");
+        house.line(0, "passwd p new");
+        house.run();
+        let save = house.save();
+        house.event(Event::Closed { conn: Conn(0), end: End::Broken });
+        house.signed_in(0, "tim");
+        house.signed_in(1, "fred");
+        house.said.clear();
+        house.saved(save.change, saved);
+        assert_eq!(house.heard(0), [""; 0], "{saved:?}");
+        let fred = house.heard(1);
+        if saved == DONE {
+            assert_eq!(fred, [GOODBYE], "he came in with the old one");
+        } else {
+            assert_eq!(fred, [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn a_reload_during_the_save_is_right() {
+    let both = [("fred", 1), ("tim", 1)];
+    // Another password is in the file already: the save finds it there.
+    let mut house = House::with(&both);
+    house.signed_in(0, "fred");
+    house.line(0, "passwd p new");
+    house.run();
+    let save = house.save();
+    house.event(Event::Reloaded { entries: entries(&[("fred", 2), ("tim", 1)]) });
+    house.run();
+    assert_eq!(house.heard(0).pop().unwrap(), GOODBYE);
+    house.saved(save.change, Saved::Outdated);
+    assert!(house.tries(1, "fred", "p").contains("Welcome"), "the operator's holds");
+    // Removed and back, with the line as it was: the file has the new one now.
+    let mut house = House::with(&both);
+    house.signed_in(0, "fred");
+    house.line(0, "passwd p new");
+    house.run();
+    let save = house.save();
+    house.event(Event::Reloaded { entries: entries(&both[1..]) });
+    house.event(Event::Reloaded { entries: entries(&both) });
+    house.signed_in(2, "fred");
+    house.saved(save.change, DONE);
+    assert_eq!(house.heard(2).pop().unwrap(), GOODBYE);
+    assert!(house.tries(1, "fred", "new").contains("Welcome"));
+    // Removed for good: the file had no line.
+    let mut house = House::with(&both);
+    house.signed_in(0, "fred");
+    house.line(0, "passwd p new");
+    house.run();
+    let save = house.save();
+    house.event(Event::Reloaded { entries: entries(&both[1..]) });
+    house.saved(save.change, Saved::Outdated);
+    assert!(house.heard(0).pop().unwrap().contains("this user was removed"));
+}
+
+#[test]
+fn a_user_has_one_change_under_way_and_the_server_a_few() {
+    let mut house = House::with(&[("fred", 5 * ROUNDS_A_SLICE)]);
+    house.signed_in(0, "fred");
+    house.tool(1, "fred");
+    house.line(0, "passwd p new");
+    for when in ["checked", "saved"] {
+        assert_eq!(house.line(1, "passwd plain p other"), Flow::Go);
+        house.run();
+        let told = house.heard(1);
+        assert_eq!(told, [">> the password cannot be changed now, try again later"], "{when}");
+    }
+    assert_eq!(house.saves.len(), 1);
+    let names: Vec<String> = (0..=PASSWORD_CHANGES).map(|n| format!("u{n}")).collect();
+    let users: Vec<(&str, u32)> = names.iter().map(|name| (&**name, 1)).collect();
+    let mut house = House::with(&users);
+    for (conn, name) in (0..).zip(&names) {
+        house.signed_in(conn, name);
+        house.line(conn, "passwd p new");
+        house.run();
+    }
+    assert_eq!(house.saves.len(), PASSWORD_CHANGES);
+    let last = PASSWORD_CHANGES as u32;
+    assert!(house.heard(last).pop().unwrap().contains("cannot be changed now"));
+    let change = house.saves[0].change;
+    house.saved(change, Saved::Locked);
+    assert!(house.heard(0).pop().unwrap().contains("cannot be changed now"));
+    house.line(last, "passwd p new");
+    house.run();
+    assert_eq!(house.saves.len(), PASSWORD_CHANGES + 1, "there is room again");
+}
+
+#[test]
+fn who_waits_for_his_change_is_not_idle_and_who_waits_for_his_session_is_over() {
+    let mut house = House::with(&[("fred", 1)]);
+    house.signed_in(0, "fred");
+    house.heard(0);
+    house.line(0, "passwd p new");
+    house.run();
+    house.connect(1, [10, 0, 9, 9]);
+    house.line(1, "signin fred p");
+    house.run();
+    house.heard(0);
+    house.heard(1);
+    let save = house.save();
+    house.saved(save.change, DONE);
+    // Not let in with the old password when a session of its user ends.
+    assert_eq!((house.heard(1), house.heard(0)), (vec![GOODBYE.to_owned()], vec![CHANGED.into()]));
+    house.line(0, "passwd new p");
+    house.run();
+    house.pass(1_800_000);
+    assert_eq!(house.heard(0), [""; 0]);
+    let save = house.save();
+    house.saved(save.change, Saved::Failed);
+    assert!(house.heard(0)[0].contains("cannot be written"));
+    house.pass(1_799_999);
+    assert_eq!(house.heard(0), [""; 0]);
+    house.pass(1);
+    assert_eq!(house.heard(0), [">> signed off after 1800 s of inactivity"]);
+}
+
+#[test]
+fn a_disk_that_did_not_flush_is_told() {
+    let mut house = House::with(&[("fred", 1)]);
+    house.signed_in(0, "fred");
+    house.line(0, "passwd p p");
+    house.run();
+    let save = house.save();
+    house.saved(save.change, Saved::Done(Flushed::Perhaps));
+    let told = house.heard(0).pop().unwrap();
+    assert!(told.contains("a power cut may undo it"), "{told}");
+    house.event(Event::Closed { conn: Conn(0), end: End::Broken });
+    assert!(house.tries(1, "fred", "p").contains("Welcome"), "the same again is allowed");
 }

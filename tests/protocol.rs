@@ -13,8 +13,9 @@ use mms::proto::coded;
 use mms::proto::command::{Problem, Switch, Verb};
 use mms::proto::id::LetterId;
 use mms::proto::name::{NameFault, UserName};
+use mms::proto::password::PasswordFault;
 use mms::proto::plain;
-use mms::proto::reply::{Farewell, Fates, Names, Refusal, Reply};
+use mms::proto::reply::{Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply};
 use mms::proto::text::TextFault;
 use std::collections::BTreeMap;
 use support::player::{Block, blocks, play};
@@ -105,7 +106,8 @@ fn replies() -> Vec<Reply> {
     let mut replies = every!(Reply:
         Reply::Greeting => Reply::Greeting,
         Reply::Help(_) => Reply::Help(None),
-        Reply::PasswordPrompt => Reply::PasswordPrompt,
+        Reply::PasswordPrompt(_) => Reply::PasswordPrompt(Prompt::Current),
+        Reply::PromptInterrupted => Reply::PromptInterrupted,
         Reply::PasswordRead => Reply::PasswordRead,
         Reply::Welcome { .. } => Reply::Welcome { user: name(), waiting: 2, spool: 1, proof: None },
         Reply::Sent { .. } => Reply::Sent { to: name(), id },
@@ -132,6 +134,9 @@ fn replies() -> Vec<Reply> {
             Reply::SecondSignIn { user: name(), address: "2001:db8::1".parse().unwrap() },
         Reply::Probing(_) => Reply::Probing(name()),
         Reply::LetterDamaged { .. } => Reply::LetterDamaged { id, from: name() },
+        Reply::PasswordChanged { .. } =>
+            Reply::PasswordChanged { proof: None, flushed: Flushed::Surely },
+        Reply::PasswordKept => Reply::PasswordKept,
         Reply::Refused(_) => Reply::Refused(Refusal::ToSelf),
         Reply::Farewell(_) => Reply::Farewell(Farewell::Idle { limit_s: 1 }),
     );
@@ -146,6 +151,10 @@ fn replies() -> Vec<Reply> {
     }
     replies.push(Reply::Fates(Box::new(Fates { sent: vec![name()], ..Fates::default() })));
     replies.push(Reply::Fates(Box::new(Fates { saved: vec![name()], ..Fates::default() })));
+    replies.push(Reply::PasswordChanged { proof: None, flushed: Flushed::Perhaps });
+    for fault in password_faults() {
+        refused.push(Refusal::BadPassword(fault));
+    }
     for switch in [Switch::On, Switch::Off] {
         replies.push(Reply::Notify(switch));
         replies.push(Reply::Presence { user: name(), switch });
@@ -205,6 +214,13 @@ fn refusals() -> Vec<Refusal> {
         Refusal::MessageTooLong { .. } =>
             Refusal::MessageTooLong { bytes: NUMBER as usize, most: NUMBER as usize },
         Refusal::PasswordTooLong(_) => Refusal::PasswordTooLong(NUMBER as usize),
+        Refusal::WrongPassword => Refusal::WrongPassword,
+        Refusal::BadPassword(_) => Refusal::BadPassword(PasswordFault::Empty),
+        Refusal::PasswordsDiffer => Refusal::PasswordsDiffer,
+        Refusal::Rounds { .. } => Refusal::Rounds { least: NUMBER as u32, most: NUMBER as u32 },
+        Refusal::PasswordsBusy => Refusal::PasswordsBusy,
+        Refusal::PasswordsOutdated => Refusal::PasswordsOutdated,
+        Refusal::PasswordNotSaved => Refusal::PasswordNotSaved,
         Refusal::BadName(..) => Refusal::BadName(WORD.into(), NameFault::Empty),
         Refusal::NoSuchUser { hint: None, .. } =>
             Refusal::NoSuchUser { name: WORD.into(), hint: None },
@@ -252,6 +268,7 @@ fn problems() -> Vec<Problem> {
     every!(Problem:
         Problem::NoUser => Problem::NoUser,
         Problem::NoMessage => Problem::NoMessage,
+        Problem::NoPassword => Problem::NoPassword,
         Problem::OpenList => Problem::OpenList,
         Problem::OnOff => Problem::OnOff,
         Problem::LongList => Problem::LongList,
@@ -267,6 +284,15 @@ fn name_faults() -> Vec<NameFault> {
         NameFault::Character => NameFault::Character,
         NameFault::LeadingDot => NameFault::LeadingDot,
         NameFault::Reserved => NameFault::Reserved,
+    )
+}
+
+fn password_faults() -> Vec<PasswordFault> {
+    every!(PasswordFault:
+        PasswordFault::Empty => PasswordFault::Empty,
+        PasswordFault::TooLong => PasswordFault::TooLong,
+        PasswordFault::Control => PasswordFault::Control,
+        PasswordFault::NotText => PasswordFault::NotText,
     )
 }
 
@@ -302,6 +328,8 @@ fn with_placeholders(line: &str) -> String {
         .replace("whoelse", "<command>")
         .replace("U+001B", "U+<hex>")
         .replace(&NameFault::Empty.to_string(), "<why>")
+        .replace(&PasswordFault::Empty.to_string(), "<why>")
+        .replace("504 password empty", "504 password <why>")
         .replace(&TextFault::NotUtf8.to_string(), "<why>")
         .replace("the line holds the control character U+<hex>", "<why>")
         .replace("a user is missing", "<problem>")
@@ -361,7 +389,14 @@ fn every_reason_within_a_refusal_is_there() {
     let texts = text_faults()
         .into_iter()
         .map(|fault| (variant(&fault), fault.to_string().replace("U+001B", "U+<hex>")));
-    for (name, text) in problems.chain(names).chain(texts) {
+    let passwords = password_faults().into_iter().map(|fault| {
+        let refusal = Refusal::BadPassword(fault);
+        let row = &rows("BadPassword")[0];
+        assert!(row[3].contains(&format!("`{}`", fault.word())), "{fault:?}");
+        assert!(coded_said(&Reply::Refused(refusal)).starts_with("504 password "));
+        (variant(&fault), fault.to_string())
+    });
+    for (name, text) in problems.chain(names).chain(texts).chain(passwords) {
         let text =
             format!("`{}`", text.replace("1 to <n>", "<n> to <n>").replace("minutes", "<unit>"));
         assert!(rows(&name).iter().any(|row| row[1] == text), "no row for {name}: {text}");
@@ -401,7 +436,7 @@ fn every_limit_is_what_limits_rs_says() {
         ALIVE_MS CONNECTIONS COUNTED_BYTES TAG_BYTES KEY_BYTES KEY_INSTALLATION_BYTES
         KEY_INSTALLATIONS KEY_WINDOW KEY_WINDOW_MS KEYS_SINGLE KEYS_ALL BLOCKS
         KEY_SINGLE_MS PING_MS PONG_MS
-        NONCE_BYTES_MOST ROUNDS_LEAST
+        NONCE_BYTES_MOST ROUNDS_LEAST ROUNDS_OWN_MOST PASSWORD_CHANGES USERS_LOCK_MS
     );
     for (name, value) in &known {
         let [row] = &rows(name)[..] else { panic!("not one row for {name}") };

@@ -2,20 +2,24 @@
 //! is found before anything is changed: users, port, log, spool.
 
 use super::{Code, Failure};
+use crate::core::event::Saved;
 use crate::core::hub::{Duplicate, Rules, SelfSend};
 use crate::core::password::Verifier;
-use crate::engine::Engine;
+use crate::engine::{Engine, SavePassword};
 use crate::limits::{
     BLOCK_TIME_S, CONNECTIONS, DESCRIPTORS_KEPT, IDLE_TIMEOUT_S, MAILBOX_BYTES, MAILBOX_LETTERS,
-    MAX_FAILURES,
+    MAX_FAILURES, ROUNDS_DEFAULT,
 };
 use crate::logging::{self, LogFile};
-use crate::net::{Clock, Network, Server as Loop, Settings, listen, raise_descriptor_limit};
+use crate::net::{
+    Clock, Network, Outside, Server as Loop, Settings, listen, raise_descriptor_limit,
+};
 use crate::proto::name::UserName;
+use crate::proto::reply::Flushed;
 use crate::store::disk::{FileDisk, OpenError};
 use crate::store::recovery::{Recovery, SpoolError};
 use crate::store::spool::{Config, Sync};
-use crate::store::users;
+use crate::store::users::{self, Change, UsersErrorKind};
 use clap::{Args, ValueEnum};
 use log::{error, info, warn};
 use std::io::{self, ErrorKind, Write};
@@ -168,7 +172,9 @@ impl Server {
         log::logger().flush();
         // Nobody may be reading it; whoever is waits for this line.
         _ = writeln!(out, "mms: listening on {address}").and_then(|()| out.flush());
-        server.run(&clock, &mut || self.reload(&log)).map_err(|e| {
+        let outside =
+            Outside { reload: &mut || self.reload(&log), save: &mut |save| self.save(save) };
+        server.run(&clock, outside).map_err(|e| {
             error!("the disk failed: {e}");
             log::logger().flush();
             Failure::new(
@@ -194,6 +200,7 @@ impl Server {
             },
             mailbox_letters: self.mailbox_letters,
             mailbox_bytes: self.mailbox_bytes,
+            password_rounds: ROUNDS_DEFAULT,
         }
     }
 
@@ -203,6 +210,24 @@ impl Server {
             OnSync::Never => Sync::Never,
         };
         Config { sync, ..Config::default() }
+    }
+
+    /// What a user's own change of his password asks for.
+    fn save(&self, save: &SavePassword) -> Saved {
+        let (user, old, new) = (save.user.clone(), save.old.clone(), save.new.clone());
+        let Err(e) = users::try_edit(&self.users, &Change::ReplacePassword { user, old, new })
+        else {
+            return Saved::Done(Flushed::Surely);
+        };
+        match e.kind {
+            UsersErrorKind::Busy => return Saved::Locked,
+            UsersErrorKind::NoUser | UsersErrorKind::Outdated => return Saved::Outdated,
+            _ => error!("password of {} not saved: {e}", save.user),
+        }
+        match e.kind {
+            UsersErrorKind::Unflushed => Saved::Done(Flushed::Perhaps),
+            _ => Saved::Failed,
+        }
     }
 
     /// What SIGHUP asks for. Whatever is bad now, the old one stays.

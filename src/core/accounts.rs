@@ -149,9 +149,19 @@ impl Accounts {
                 changes.removed.push(user);
             }
         }
+        self.sort_rounds();
+        changes
+    }
+
+    /// Gives a user another verifier, as the password file has it now.
+    pub fn set_verifier(&mut self, user: UserId, verifier: Verifier) {
+        self.account_mut(user).verifier = verifier;
+        self.sort_rounds();
+    }
+
+    fn sort_rounds(&mut self) {
         self.rounds = self.order.iter().map(|&user| self.verifier(user).iterations()).collect();
         self.rounds.sort_unstable();
-        changes
     }
 
     fn add(&mut self, name: UserName, verifier: Verifier) -> UserId {
@@ -295,6 +305,17 @@ mod tests {
         more.push(rounds_entry("c", "1", 2));
         accounts.reload(more);
         assert_eq!(drawn(&accounts), [2, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_new_verifier_is_what_a_reload_finds() {
+        let mut accounts = three();
+        let (_, verifier) = rounds_entry("fred", "new", 7);
+        accounts.set_verifier(FRED, verifier.clone());
+        assert_eq!(*accounts.verifier(FRED), verifier);
+        assert_eq!(accounts.rounds_of_stranger(u64::MAX), 7, "strangers may cost as much");
+        let file = vec![rounds_entry("fred", "new", 7), entry("Tim", "2"), entry("libero", "3")];
+        assert_eq!(accounts.reload(file), Changes::default());
     }
 
     #[test]

@@ -5,12 +5,29 @@ use super::record::{LetterId, Location};
 use crate::proto::coded::Tag;
 use crate::proto::command::Verb;
 use crate::proto::name::UserName;
-use crate::proto::reply::{Farewell, Reply};
+use crate::proto::reply::{Farewell, Flushed, Reply};
 use std::net::IpAddr;
 
 /// A connection's number. Free for reuse once `Closed` was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Conn(pub u32);
+
+/// A change of a password, as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeId(pub u64);
+
+/// What became of a change of the password file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// The file has the new verifier.
+    Done(Flushed),
+    /// The user's line is gone, or its verifier is not the one that was to be replaced.
+    Outdated,
+    /// Somebody else keeps the file locked.
+    Locked,
+    /// It cannot be written; the log says why.
+    Failed,
+}
 
 /// How a connection talks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +130,13 @@ pub enum Event<'a> {
         /// Its users.
         entries: Vec<(UserName, Verifier)>,
     },
+    /// [`Action::SavePassword`] was done, or not.
+    PasswordSaved {
+        /// Which change.
+        change: ChangeId,
+        /// What became of it.
+        saved: Saved,
+    },
     /// The server is to stop.
     Stopping,
 }
@@ -189,6 +213,17 @@ pub enum Action {
         /// were shown and nothing proves yet that they were read.
         witness: bool,
     },
+    /// Give a user another verifier in the password file, and report [`Event::PasswordSaved`].
+    SavePassword {
+        /// Which change.
+        change: ChangeId,
+        /// Whose.
+        user: UserName,
+        /// What must stand there still.
+        old: Verifier,
+        /// What is to stand there.
+        new: Verifier,
+    },
     /// For the log.
     Note(Note),
 }
@@ -204,6 +239,22 @@ pub enum Note {
         address: IpAddr,
         /// In fixed words.
         why: &'static str,
+    },
+    /// A user's password was not changed.
+    PasswordKept {
+        /// Whose.
+        user: UserName,
+        /// From where it was asked for.
+        address: IpAddr,
+        /// In fixed words.
+        why: &'static str,
+    },
+    /// A user has another password.
+    PasswordChanged {
+        /// Who.
+        user: UserName,
+        /// From where.
+        address: IpAddr,
     },
     /// A session began.
     SignedIn {

@@ -3,11 +3,12 @@
 use super::accounts::UserId;
 use super::deadlines::Armed;
 use super::event::{Conn, Dialect, Trust};
-use super::password::Verifier;
+use super::password::{Password, Verifier};
 use super::record::LetterId;
 use crate::limits::{CREDIT_BYTES, CREDIT_LETTERS, PING_MS, PONG_MS};
 use crate::proto::coded::{Kind, Tag};
 use crate::proto::name::NameKey;
+use crate::proto::reply::Prompt;
 use crate::scram::Exchange;
 use crate::time::Millis;
 use std::net::IpAddr;
@@ -49,6 +50,21 @@ pub(super) struct Proving {
     pub(super) key: NameKey,
     pub(super) exchange: Exchange,
     pub(super) claimed: Claimed,
+}
+
+/// How far a session is with changing its user's password. It stays signed in meanwhile.
+#[derive(Debug)]
+pub(super) enum Changing {
+    /// The next line is the present password.
+    Current,
+    /// The next line is the new one.
+    New { current: Password },
+    /// The next line is the new one again.
+    Again { current: Password, new: Password },
+    /// SCRAM is under way: the client's last message is awaited.
+    Proving { exchange: Exchange, old: Verifier, new: Verifier },
+    /// Checked, stretched or saved; lines wait.
+    UnderWay,
 }
 
 /// The look at a first session.
@@ -93,6 +109,8 @@ pub(super) struct Session {
     pub(super) credit: Credit,
     /// Letters still to come of those that the welcome announced.
     pub(super) announced: usize,
+    /// The user's password is being changed here.
+    pub(super) changing: Option<Box<Changing>>,
 }
 
 /// How much more may be shown before the connection's output has drained.
@@ -147,6 +165,7 @@ impl Session {
             away: None,
             credit: Credit::FULL,
             announced: 0,
+            changing: None,
         }
     }
 
@@ -159,6 +178,21 @@ impl Session {
     /// When the client is asked for a sign of life, or given up.
     pub(super) fn next_ping(&self) -> Millis {
         self.stirred.plus(if self.pinged { PING_MS + PONG_MS } else { PING_MS })
+    }
+
+    /// The prompt that is open in the midst of the session.
+    pub(super) fn prompt(&self) -> Option<Prompt> {
+        match self.changing.as_deref()? {
+            Changing::Current => Some(Prompt::Current),
+            Changing::New { .. } => Some(Prompt::New),
+            Changing::Again { .. } => Some(Prompt::Again),
+            Changing::Proving { .. } | Changing::UnderWay => None,
+        }
+    }
+
+    /// Whether its lines wait for the change of a password.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.changing.as_deref(), Some(Changing::UnderWay))
     }
 
     /// The user whose presence this session is.

@@ -4,6 +4,7 @@
 mod clock;
 mod network;
 mod ports;
+mod saves;
 mod server;
 mod signals;
 #[allow(unsafe_code)] // two system calls that no crate wraps safely
@@ -11,5 +12,5 @@ mod sys;
 
 pub use clock::Clock;
 pub use network::{Network, NotANetwork};
-pub use server::{Reload, Server, Settings, listen};
+pub use server::{Outside, Reload, Save, Server, Settings, listen};
 pub use sys::raise_descriptor_limit;

@@ -3,11 +3,12 @@
 use super::clock::Clock;
 use super::network::{Network, trust};
 use super::ports::{Phase, Port, Seen};
+use super::saves::Saves;
 use super::signals::{Wish, Wishes};
 use crate::core::deadlines::Deadlines;
-use crate::core::event::{Conn, End, Event, Flow, Input};
+use crate::core::event::{Conn, End, Event, Flow, Input, Saved};
 use crate::core::password::Verifier;
-use crate::engine::{Engine, Output};
+use crate::engine::{Engine, Output, SavePassword};
 use crate::limits::{
     ACCEPT_RETRY_MS, ACCEPTS_A_TURN, BACKLOG, COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN,
     OUTPUT_PAUSE_BYTES, READ_BYTES_A_TURN, STOP_MS,
@@ -39,6 +40,17 @@ const READ_BYTES_BEFORE: usize = 2 * LINE_BYTES_BEFORE_SIGNIN;
 /// are.
 pub type Reload<'a> = dyn FnMut() -> Option<Vec<(UserName, Verifier)>> + 'a;
 
+/// Changes the password file, without waiting for anybody; that the file is locked is an outcome.
+pub type Save<'a> = dyn FnMut(&SavePassword) -> Saved + 'a;
+
+/// What the server asks of the password file.
+pub struct Outside<'a> {
+    /// What SIGHUP does.
+    pub reload: &'a mut Reload<'a>,
+    /// What `passwd` does.
+    pub save: &'a mut Save<'a>,
+}
+
 /// How the server listens.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -67,6 +79,7 @@ pub struct Server<D: Disk> {
     news: Vec<News>,
     gone: Vec<Conn>,
     deadlines: Deadlines,
+    saves: Saves,
     buffer: Vec<u8>,
     pool: Vec<Vec<u8>>,
     stop_at: Option<Millis>,
@@ -128,6 +141,7 @@ impl<D: Disk> Server<D> {
             news: Vec::new(),
             gone: Vec::new(),
             deadlines: Deadlines::default(),
+            saves: Saves::default(),
             buffer: vec![0; READ_BYTES_A_TURN],
             pool: Vec::new(),
             stop_at: None,
@@ -138,13 +152,13 @@ impl<D: Disk> Server<D> {
     ///
     /// # Errors
     /// If the journal cannot be written: nothing that it does not hold was said.
-    pub fn run(mut self, clock: &Clock, reload: &mut Reload<'_>) -> io::Result<()> {
+    pub fn run(mut self, clock: &Clock, mut outside: Outside<'_>) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut now = clock.now();
         loop {
             self.wait(&mut events, now)?;
             now = clock.now();
-            self.turn(&events, now, reload)?;
+            self.turn(&events, now, &mut outside)?;
             let told_all = self.ports.is_empty() && self.news.is_empty();
             if self.stop_at.is_some_and(|at| told_all || at <= now.mono) {
                 break;
@@ -160,8 +174,13 @@ impl<D: Disk> Server<D> {
         let busy = !self.unread.is_empty()
             || !self.news.is_empty()
             || (self.accept_ready && self.listener.is_some());
-        let nearest =
-            [self.engine.deadline(), self.deadlines.nearest(), self.accept_retry_at, self.stop_at];
+        let nearest = [
+            self.engine.deadline(),
+            self.deadlines.nearest(),
+            self.saves.deadline(),
+            self.accept_retry_at,
+            self.stop_at,
+        ];
         let timeout = match nearest.into_iter().flatten().min() {
             _ if busy => Some(Duration::ZERO),
             // A millisecond more, for the clock is rounded down.
@@ -178,14 +197,14 @@ impl<D: Disk> Server<D> {
         }
     }
 
-    fn turn(&mut self, events: &Events, now: Now, reload: &mut Reload<'_>) -> io::Result<()> {
+    fn turn(&mut self, events: &Events, now: Now, outside: &mut Outside<'_>) -> io::Result<()> {
         for news in std::mem::take(&mut self.news) {
             self.tell(&news, now);
         }
         for event in events {
             match event.token() {
                 LISTENER => self.accept_ready = true,
-                SIGNALS => self.obey(now, reload),
+                SIGNALS => self.obey(now, outside.reload),
                 Token(key) => self.ready(key, event),
             }
         }
@@ -198,6 +217,10 @@ impl<D: Disk> Server<D> {
         }
         while let Some(conn) = self.deadlines.due(now.mono) {
             self.due(conn, now.mono);
+        }
+        // The rules hear of it before anybody can read the file again.
+        if let Some((change, saved)) = self.saves.try_next(now.mono, outside.save) {
+            self.engine.handle(Event::PasswordSaved { change, saved }, now);
         }
         if self.engine.deadline().is_some_and(|at| at <= now.mono) {
             self.engine.tick(now);
@@ -421,13 +444,14 @@ impl<D: Disk> Server<D> {
     // ---- speaking ------------------------------------------------------------------------------
 
     fn speak(&mut self, now: Millis) -> io::Result<()> {
-        let Self { engine, ports, dirty, unread, news, pool, .. } = self;
+        let Self { engine, ports, dirty, unread, news, pool, saves, .. } = self;
         engine.release(|output| {
             let conn = match output {
                 Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
                 Output::Watch(conn) | Output::Look(conn) => conn,
                 Output::Show { conn, .. } | Output::Close { conn, .. } => conn,
                 Output::Resume(conn) => conn,
+                Output::SavePassword(save) => return saves.push(save, now),
             };
             let Some(port) = ports.get_mut(key(conn)) else { return };
             match output {
@@ -456,6 +480,7 @@ impl<D: Disk> Server<D> {
                     queue(unread, conn, port);
                 }
                 Output::Close { witness, .. } => port.close(witness),
+                Output::SavePassword(_) => {}
             }
             enlist(dirty, conn, &mut port.dirty);
         })

@@ -5,7 +5,7 @@
 use super::command::{self, Command, CommandFault, Problem, Recipients, Switch, Verb};
 use super::id::LetterId;
 use super::name::UserName;
-use super::reply::{Farewell, Fates, Names, Refusal, Reply};
+use super::reply::{Farewell, Fates, Flushed, Names, Refusal, Reply};
 use super::text::{self, TextFault};
 use crate::limits::{KEY_BYTES, TAG_BYTES};
 use std::fmt::{self, Display, Write as _};
@@ -62,6 +62,25 @@ pub enum Proof<'a> {
     Scram(&'a str),
 }
 
+/// How somebody changes his password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum NewPassword<'a> {
+    /// By the passwords themselves.
+    Plain {
+        /// The present one.
+        current: &'a str,
+        /// The new one.
+        new: &'a str,
+    },
+    /// By a proof of the present one, and a verifier of the new one.
+    Scram {
+        /// The client's first message in base64.
+        first: &'a str,
+        /// As the password file has it.
+        verifier: &'a str,
+    },
+}
+
 /// A command of the coded dialect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -92,6 +111,8 @@ pub enum Request<'a> {
         /// How he proves it.
         proof: Proof<'a>,
     },
+    /// `passwd`
+    Passwd(NewPassword<'a>),
     /// `auth`: the client's final message in base64.
     Auth(&'a str),
     /// `ping`
@@ -145,6 +166,7 @@ fn request<'a>(line: &'a str, body: Option<&'a [u8]>) -> Result<Request<'a>, Com
         Some(Verb::Broadcast) => return broadcast(arguments, body),
         _ if body.is_some() => return Err(CommandFault::Malformed("only messages are counted")),
         Some(Verb::SignIn) => return signin(arguments),
+        Some(Verb::Passwd) => return passwd(arguments),
         Some(_) => return Ok(Request::Command(command::command(first, arguments)?)),
         None => {}
     }
@@ -236,6 +258,20 @@ fn signin(arguments: &str) -> Result<Request<'_>, CommandFault<'_>> {
     Ok(Request::SignIn { user, kind, proof })
 }
 
+/// `coded-passwd = "passwd" gap ( "scram" SP base64 SP verifier / "plain" SP secret SP secret )`
+fn passwd(arguments: &str) -> Result<Request<'_>, CommandFault<'_>> {
+    let words: Vec<&str> = arguments.trim_end_matches(' ').splitn(4, ' ').collect();
+    match words[..] {
+        ["plain", current, new] if !current.is_empty() && !new.is_empty() => {
+            Ok(Request::Passwd(NewPassword::Plain { current, new }))
+        }
+        ["scram", first, verifier] => Ok(Request::Passwd(NewPassword::Scram { first, verifier })),
+        _ => Err(CommandFault::Malformed(
+            "passwd <scram client-first-message new-verifier | plain current new>",
+        )),
+    }
+}
+
 /// A letter as a program gets it: `100 <id> <unix ms> <flags> <from> <text>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LetterLine<'a> {
@@ -324,6 +360,13 @@ fn worded(reply: &Reply) -> (&'static str, String) {
         Reply::Notify(switch) => ("265", format!("notify {}", on_off(*switch))),
         Reply::Block { user, switch: Switch::On } => ("266", format!("blocked {user}")),
         Reply::Block { user, switch: Switch::Off } => ("266", format!("unblocked {user}")),
+        Reply::PasswordChanged { proof, flushed } => {
+            let flushed = match flushed {
+                Flushed::Surely => "changed",
+                Flushed::Perhaps => "unflushed",
+            };
+            ("267", format!("{} {flushed}", proof.as_deref().unwrap_or("-")))
+        }
         Reply::Presence { user, switch: Switch::On } => ("110", format!("{user} online")),
         Reply::Presence { user, switch: Switch::Off } => ("110", format!("{user} offline")),
         Reply::AutoReply { from, text } => ("101", format!("{from} {text}")),
@@ -336,7 +379,11 @@ fn worded(reply: &Reply) -> (&'static str, String) {
         Reply::Refused(refusal) => refused(refusal),
         Reply::Farewell(farewell) => ("190", goodbye(farewell)),
         // Of the plain dialect only.
-        Reply::Greeting | Reply::PasswordPrompt | Reply::PasswordRead => ("200", String::new()),
+        Reply::Greeting
+        | Reply::PasswordPrompt(_)
+        | Reply::PromptInterrupted
+        | Reply::PasswordRead
+        | Reply::PasswordKept => ("200", String::new()),
     }
 }
 
@@ -450,6 +497,13 @@ fn refused(refusal: &Refusal) -> (&'static str, String) {
             let hint = hint.as_ref().map_or("", UserName::as_str);
             ("550", format!("no-such-user {name} {hint}").trim_end().into())
         }
+        Refusal::WrongPassword => ("535", "wrong-password".into()),
+        Refusal::BadPassword(fault) => ("504", format!("password {}", fault.word())),
+        Refusal::PasswordsDiffer => ("504", "passwords-differ".into()),
+        Refusal::Rounds { least, most } => ("560", format!("rounds {least} {most}")),
+        Refusal::PasswordsBusy => ("435", "passwords-busy".into()),
+        Refusal::PasswordsOutdated => ("436", "passwords-outdated".into()),
+        Refusal::PasswordNotSaved => ("437", "password-not-saved".into()),
         Refusal::BadName(word, _) => ("551", format!("bad-name {word}")),
         Refusal::ToSelf => ("552", "to-self".into()),
         Refusal::KeyReused => ("553", "key-reused".into()),

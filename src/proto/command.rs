@@ -36,13 +36,15 @@ pub enum Verb {
     Block,
     /// `unblock`
     Unblock,
+    /// `passwd`
+    Passwd,
     /// `signout`
     SignOut,
 }
 
 impl Verb {
     /// All of them, in the order in which help lists them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Help,
         Self::SignIn,
         Self::WhoIsOn,
@@ -55,6 +57,7 @@ impl Verb {
         Self::Notify,
         Self::Block,
         Self::Unblock,
+        Self::Passwd,
         Self::SignOut,
     ];
 
@@ -74,6 +77,7 @@ impl Verb {
             Self::Notify => &["notify"],
             Self::Block => &["block"],
             Self::Unblock => &["unblock"],
+            Self::Passwd => &["passwd"],
             Self::SignOut => &["signout", "logout", "logoff", "exit", "quit", "bye"],
         }
     }
@@ -102,6 +106,7 @@ impl Verb {
             Self::Notify => &["notify on", "notify off"],
             Self::Block => &["block <user>"],
             Self::Unblock => &["unblock <user>"],
+            Self::Passwd => &["passwd", "passwd <current> <new>"],
             Self::SignOut => &["signout"],
         }
     }
@@ -122,6 +127,7 @@ impl Verb {
             Self::Notify => "be told when users sign in and off, until you sign off",
             Self::Block => "take no messages from a user, and hide from him that you are online",
             Self::Unblock => "the contrary of block",
+            Self::Passwd => "change your password; alone it asks, which one with blanks needs",
             Self::SignOut => "end the session",
         }
     }
@@ -197,6 +203,8 @@ pub enum Command<'a> {
         /// On blocks, off unblocks.
         switch: Switch,
     },
+    /// Change my password: the present one and the new one; without them they are asked for.
+    Passwd(Option<(&'a str, &'a str)>),
     /// End the session.
     SignOut,
 }
@@ -226,6 +234,7 @@ impl Command<'_> {
             Self::Notify(_) => Verb::Notify,
             Self::Block { switch: Switch::On, .. } => Verb::Block,
             Self::Block { switch: Switch::Off, .. } => Verb::Unblock,
+            Self::Passwd(_) => Verb::Passwd,
             Self::SignOut => Verb::SignOut,
         }
     }
@@ -266,6 +275,8 @@ pub enum Problem {
     NoUser,
     /// The message is missing.
     NoMessage,
+    /// There is one password and no second.
+    NoPassword,
     /// `(` without `)`.
     OpenList,
     /// More than [`LIST_RECIPIENTS`] names.
@@ -290,6 +301,7 @@ impl std::fmt::Display for Problem {
         match *self {
             Self::NoUser => f.write_str("a user is missing"),
             Self::NoMessage => f.write_str("a message is missing"),
+            Self::NoPassword => f.write_str("the new password is missing"),
             Self::OpenList => f.write_str("')' is missing behind the list of users"),
             Self::LongList => write!(f, "{LIST_RECIPIENTS} users at most"),
             Self::Extra => f.write_str("too many words"),
@@ -331,7 +343,7 @@ fn number(input: &str) -> IResult<&str, &str> {
 }
 
 /// `command = blanks ["/"] ( help / signin / who / window / send / broadcast / away`
-/// `            / notify / block / signout )`
+/// `            / notify / block / passwd / signout )`
 ///
 /// Linear in the line; never fails on any input but by saying why.
 pub fn parse(line: &[u8]) -> Result<Command<'_>, CommandFault<'_>> {
@@ -362,6 +374,7 @@ pub(super) fn command<'a>(
         Verb::Notify => notify(arguments).map_err(fault),
         Verb::Block => block(arguments, Switch::On).map_err(fault),
         Verb::Unblock => block(arguments, Switch::Off).map_err(fault),
+        Verb::Passwd => passwd(arguments).map_err(fault),
         Verb::Help => help(arguments),
         Verb::WhoIsOn | Verb::WhoElse | Verb::SignOut if !arguments.is_empty() => {
             Err(fault(Problem::Extra))
@@ -464,6 +477,13 @@ fn notify(arguments: &str) -> Result<Command<'_>, Problem> {
 fn block(arguments: &str, switch: Switch) -> Result<Command<'_>, Problem> {
     let (after, user) = word(arguments).map_err(|_| Problem::NoUser)?;
     if after.is_empty() { Ok(Command::Block { user, switch }) } else { Err(Problem::Extra) }
+}
+
+/// `passwd = "passwd" [ gap word word ]`
+fn passwd(arguments: &str) -> Result<Command<'_>, Problem> {
+    let Ok((after, current)) = word(arguments) else { return Ok(Command::Passwd(None)) };
+    let (rest, new) = word(after).map_err(|_| Problem::NoPassword)?;
+    if rest.is_empty() { Ok(Command::Passwd(Some((current, new)))) } else { Err(Problem::Extra) }
 }
 
 /// `window = ( "wholast" / "whoelsesince" ) gap number`

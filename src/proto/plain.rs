@@ -2,7 +2,7 @@
 
 use super::command::{Switch, Verb};
 use super::name::UserName;
-use super::reply::{Farewell, Fates, Names, Refusal, Reply};
+use super::reply::{Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply};
 use super::telnet::{HIDE_TYPING, SHOW_TYPING};
 use std::fmt::{self, Display};
 use std::io::Write;
@@ -61,10 +61,17 @@ pub fn render(reply: &Reply, out: &mut Vec<u8>) {
             say(out, "Type 'signin <user>' to sign in, 'help' for the commands.");
         }
         Reply::Help(verb) => help(*verb, out),
-        Reply::PasswordPrompt => {
+        Reply::PasswordPrompt(prompt) => {
             out.extend_from_slice(&HIDE_TYPING);
-            out.extend_from_slice(b"Password: ");
+            out.extend_from_slice(match prompt {
+                Prompt::SignIn => b"Password: ",
+                Prompt::Current => b"Current password: ",
+                Prompt::New => b"New password: ",
+                Prompt::Again => b"New password again: ",
+            });
         }
+        // Typing stays hidden: it would not be if this and the next prompt came apart.
+        Reply::PromptInterrupted => out.extend_from_slice(b"\r\n"),
         // A terminal that hides what is typed hides Enter too.
         Reply::PasswordRead => {
             out.extend_from_slice(&SHOW_TYPING);
@@ -140,6 +147,13 @@ impl Display for Words<'_> {
             Reply::LetterDamaged { from, .. } => {
                 write!(f, "a message from {from} was damaged on the disk and cannot be shown")
             }
+            Reply::PasswordChanged { flushed: Flushed::Surely, .. } => {
+                f.write_str("password changed; your other sessions are signed off")
+            }
+            Reply::PasswordChanged { flushed: Flushed::Perhaps, .. } => f.write_str(
+                "password changed, but a power cut may undo it: the disk failed to flush it",
+            ),
+            Reply::PasswordKept => f.write_str("the password was not changed"),
             // Nobody asks for these in this dialect.
             Reply::Known(id) => write!(f, "message {id} was sent before"),
             Reply::Switched => f.write_str("coded 1"),
@@ -283,14 +297,6 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::SignedInAlready(user) => {
             say(out, format_args!("You are signed in as {user}; signout first"));
         }
-        Refusal::NotAuthorized(name) => {
-            say(out, format_args!("user {name} is not authorized to use MMS"));
-        }
-        Refusal::Blocked { name, left_s } => {
-            say(out, format_args!("user {name} is blocked, {left_s} s left"));
-        }
-        Refusal::AlreadyOnline(user) => say(out, format_args!("{user} is already signed in")),
-        Refusal::SignInsBusy => say(out, "too many sign-ins at once, try again later"),
         Refusal::Unknown { word, hint: Some(verb) } => {
             say(out, format_args!("'{word}' is no command; did you mean '{}'?", verb.name()));
             usages(*verb, out);
@@ -309,9 +315,18 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::MessageTooLong { bytes, most } => {
             say(out, format_args!("the text has {bytes} bytes, {most} at most; nothing was done"));
         }
-        Refusal::PasswordTooLong(most) => {
-            say(out, format_args!("the password is too long, {most} bytes at most"));
-        }
+        Refusal::NotAuthorized(_)
+        | Refusal::Blocked { .. }
+        | Refusal::AlreadyOnline(_)
+        | Refusal::SignInsBusy
+        | Refusal::PasswordTooLong(_)
+        | Refusal::WrongPassword
+        | Refusal::BadPassword(_)
+        | Refusal::PasswordsDiffer
+        | Refusal::Rounds { .. }
+        | Refusal::PasswordsBusy
+        | Refusal::PasswordsOutdated
+        | Refusal::PasswordNotSaved => password_refused(refusal, out),
         Refusal::BadName(word, fault) => {
             say(out, format_args!("'{word}' is no user name: {fault}"));
         }
@@ -343,6 +358,38 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
         | Refusal::KeyTooOld
         | Refusal::KeysFull
         | Refusal::BadAck => refused_in_code(refusal, out),
+    }
+}
+
+/// Why nobody comes in, or a password is not changed.
+fn password_refused(refusal: &Refusal, out: &mut Vec<u8>) {
+    match refusal {
+        Refusal::NotAuthorized(name) => {
+            say(out, format_args!("user {name} is not authorized to use MMS"));
+        }
+        Refusal::Blocked { name, left_s } => {
+            say(out, format_args!("user {name} is blocked, {left_s} s left"));
+        }
+        Refusal::AlreadyOnline(user) => say(out, format_args!("{user} is already signed in")),
+        Refusal::SignInsBusy => say(out, "too many sign-ins at once, try again later"),
+        Refusal::PasswordTooLong(most) => {
+            say(out, format_args!("the password is too long, {most} bytes at most"));
+        }
+        Refusal::WrongPassword => say(out, "the current password is wrong; nothing was changed"),
+        Refusal::BadPassword(fault) => say(out, format_args!("{fault}; nothing was changed")),
+        Refusal::PasswordsDiffer => say(out, "the new passwords differ; nothing was changed"),
+        Refusal::Rounds { least, most } => {
+            say(out, format_args!("a verifier has {least} to {most} rounds; nothing was changed"));
+        }
+        Refusal::PasswordsBusy => say(out, "the password cannot be changed now, try again later"),
+        Refusal::PasswordsOutdated => {
+            say(out, "the password file was changed meanwhile; not changed, sign in again");
+        }
+        Refusal::PasswordNotSaved => {
+            say(out, "the password file cannot be written; not changed, the operator can help");
+        }
+        // The others are worded elsewhere.
+        _ => {}
     }
 }
 

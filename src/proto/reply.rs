@@ -3,6 +3,7 @@
 use super::command::{Problem, Switch, Verb};
 use super::id::LetterId;
 use super::name::{NameFault, UserName};
+use super::password::PasswordFault;
 use super::text::TextFault;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,7 +16,9 @@ pub enum Reply {
     /// The commands, or one of them.
     Help(Option<Verb>),
     /// Asks for a password and hides what is typed.
-    PasswordPrompt,
+    PasswordPrompt(Prompt),
+    /// What comes next came unasked and begins a line of its own: the prompt is said again behind.
+    PromptInterrupted,
     /// Ends the hiding.
     PasswordRead,
     /// Signed in; so many letters follow.
@@ -125,10 +128,41 @@ pub enum Reply {
         /// Its sender.
         from: UserName,
     },
+    /// The user has a new password, and the password file holds it.
+    PasswordChanged {
+        /// What proves the server to a client that changed it by SCRAM, in base64.
+        proof: Option<Box<str>>,
+        /// Whether a power cut might undo it.
+        flushed: Flushed,
+    },
+    /// Nothing was typed where the present password was asked for.
+    PasswordKept,
     /// No.
     Refused(Refusal),
     /// The last thing said before the connection is closed.
     Farewell(Farewell),
+}
+
+/// Which password a prompt asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// The one to sign in with.
+    SignIn,
+    /// The present one.
+    Current,
+    /// The new one.
+    New,
+    /// The new one once more.
+    Again,
+}
+
+/// Whether the disk has reported a change flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Yes.
+    Surely,
+    /// It was written, and then the flush failed.
+    Perhaps,
 }
 
 /// Names for a list that may be long: the first of them, and how many there are in all.
@@ -201,6 +235,26 @@ pub enum Refusal {
     },
     /// The password is longer than this many bytes.
     PasswordTooLong(usize),
+    /// The present password, which a change asks for, was another one.
+    WrongPassword,
+    /// The new password will not do.
+    BadPassword(PasswordFault),
+    /// The new password was typed differently the second time.
+    PasswordsDiffer,
+    /// A verifier must have at least and at most so many rounds.
+    Rounds {
+        /// The least.
+        least: u32,
+        /// The most.
+        most: u32,
+    },
+    /// A change of this password is under way, or too many of others are, or somebody else is
+    /// changing the password file.
+    PasswordsBusy,
+    /// The password file is not what it was when the change began.
+    PasswordsOutdated,
+    /// The password file could not be written.
+    PasswordNotSaved,
     /// The word is no user name.
     BadName(Box<str>, NameFault),
     /// Nobody has that name; the nearest one.

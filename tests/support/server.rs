@@ -408,10 +408,16 @@ impl Client {
     /// Waits for the prompt, which has no line end, and takes it.
     #[track_caller]
     pub fn expect_prompt(&mut self) {
-        while !self.text.ends_with(b"Password: ") {
+        self.expect_prompt_for("Password: ");
+    }
+
+    /// The same with another text.
+    #[track_caller]
+    pub fn expect_prompt_for(&mut self, prompt: &str) {
+        while !self.text.ends_with(prompt.as_bytes()) {
             assert!(self.more(), "the connection ended before the prompt");
         }
-        assert_eq!(String::from_utf8_lossy(&self.text), "Password: ");
+        assert_eq!(String::from_utf8_lossy(&self.text), prompt);
         self.text.clear();
     }
 

@@ -6,12 +6,13 @@ use crate::core::event::{Conn, Dialect, Flow};
 use crate::core::password::Verifier;
 use crate::core::record::LetterId;
 use crate::core::session::{Claimed, Proving, Session, Stage};
+use crate::crypto;
 use crate::limits::COUNTED_BYTES;
 use crate::proto::coded::{self, Kind, Proof, Request};
 use crate::proto::command::{Command, CommandFault, Verb};
 use crate::proto::name::NameKey;
 use crate::proto::reply::{Farewell, Refusal, Reply};
-use crate::{crypto, scram};
+use crate::scram::{self, Exchange};
 
 impl Hub {
     /// `coded 1`
@@ -46,7 +47,7 @@ impl Hub {
             }
             (Ok(request), Some(user)) => {
                 self.request_online(conn, user, request, turn);
-                Flow::Go
+                self.flow(conn)
             }
             (Ok(request), None) => self.request_before(conn, request, turn),
         };
@@ -102,6 +103,7 @@ impl Hub {
             Request::Command(_)
             | Request::Send { .. }
             | Request::Broadcast { .. }
+            | Request::Passwd(_)
             | Request::Ack(_) => self.refuse(conn, Refusal::MustSignIn, turn),
         }
         Flow::Go
@@ -137,6 +139,13 @@ impl Hub {
                 self.refuse(conn, Refusal::NotPresent, turn);
             }
             Request::Command(command) => self.obey(conn, user, command, turn),
+            Request::Passwd(how) => {
+                self.note_command(Some(user), Some(Verb::Passwd), turn);
+                self.coded_passwd(conn, user, how, turn);
+            }
+            Request::Auth(last) if self.proves_for_passwd(conn) => {
+                self.passwd_auth(conn, user, last, turn);
+            }
             Request::SignIn { .. } | Request::Auth(_) => {
                 let user = self.accounts.name(user).clone();
                 self.refuse(conn, Refusal::SignedInAlready(user), turn);
@@ -218,24 +227,45 @@ impl Hub {
         first: &str,
         turn: &mut Turn<'_>,
     ) {
+        let claimed = self.claimed(key);
+        let exchange = self.exchange(conn, key, first, &claimed.verifier, turn);
+        let Some((exchange, challenge)) = exchange else { return };
+        if let Some(session) = self.session_mut(conn) {
+            let proving = Proving { name: name.into(), key, exchange, claimed };
+            session.stage = Stage::Proving(Box::new(proving));
+        }
+        self.say(conn, challenge, turn);
+    }
+
+    /// Begins an exchange: what to remember of it, and the challenge. `None`: the client's message
+    /// is none, and was refused.
+    pub(super) fn exchange(
+        &mut self,
+        conn: Conn,
+        key: NameKey,
+        first: &str,
+        verifier: &Verifier,
+        turn: &mut Turn<'_>,
+    ) -> Option<(Exchange, Reply)> {
         let first = crypto::decode_text(first);
         let first = first.and_then(|first| scram::client_first(&first).ok());
         let first = first.filter(|first| NameKey::of(&first.user) == Ok(key));
         let Some(first) = first else {
             let usage = "scram takes base64 of: n,,n=<the same user>,r=<nonce>";
-            return self.refuse(conn, Refusal::Malformed(usage), turn);
+            self.refuse(conn, Refusal::Malformed(usage), turn);
+            return None;
         };
-        let claimed = self.claimed(key);
-        let verifier = &claimed.verifier;
-        self.nonces += 1;
-        let nonce = crypto::nonce(&self.secret, self.last_id.epoch, self.nonces);
+        let count = self.draw();
+        let nonce = crypto::nonce(&self.secret, self.last_id.epoch, count);
         let (salt, iterations) = (verifier.salt(), verifier.iterations());
-        let (exchange, challenge) = scram::Exchange::begin(&first, salt, iterations, &nonce);
-        if let Some(session) = self.session_mut(conn) {
-            let proving = Proving { name: name.into(), key, exchange, claimed };
-            session.stage = Stage::Proving(Box::new(proving));
-        }
-        self.say(conn, Reply::Challenge(crypto::encode_text(&challenge).into()), turn);
+        let (exchange, challenge) = Exchange::begin(&first, salt, iterations, &nonce);
+        Some((exchange, Reply::Challenge(crypto::encode_text(&challenge).into())))
+    }
+
+    /// A number that comes once in this run.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.nonces += 1;
+        self.nonces
     }
 
     /// What a claim to be this user is compared with: for a user who does not exist, something
@@ -273,7 +303,7 @@ impl Hub {
                 self.lockout.succeeded(key, address);
                 self.admit_unless_online(conn, user, turn);
             }
-            _ => self.failed(conn, name, key, claimed.user, turn),
+            _ => self.failed(conn, Refusal::NotAuthorized(name), key, claimed.user, turn),
         }
         // The lines behind it wait while the user's first session is looked at.
         let probing = |session: &Session| matches!(session.stage, Stage::Probing(_));

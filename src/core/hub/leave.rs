@@ -25,11 +25,12 @@ impl Hub {
             return;
         }
         let (address, user) = (session.address, session.user());
-        if matches!(session.stage, Stage::Password { .. }) {
+        if matches!(session.stage, Stage::Password { .. }) || session.prompt().is_some() {
             // Nobody is left with a terminal that hides what is typed.
             self.say(conn, Reply::PasswordRead, turn);
         }
         self.withdraw(conn);
+        self.drop_change(conn);
         self.notified.retain(|&other| other != conn);
         let mut unread = None;
         if let Some(user) = self.session(conn).and_then(Session::plain_reader) {
@@ -104,6 +105,7 @@ impl Hub {
             }
             Stage::Online(user) => {
                 self.notified.retain(|&other| other != conn);
+                self.drop_change(conn);
                 if let Some(session) = self.session_mut(conn) {
                     session.stage = Stage::Leaving(None);
                 }
@@ -113,6 +115,25 @@ impl Hub {
         }
         if let Some(mut session) = self.sessions.get_mut(conn.0 as usize).and_then(Option::take) {
             self.deadlines.disarm(conn, &mut session.armed);
+        }
+    }
+
+    /// Ends all sessions of a user, but that of `keeper`.
+    pub(super) fn sign_off_all(
+        &mut self,
+        user: UserId,
+        keeper: Option<Conn>,
+        why: &Farewell,
+        turn: &mut Turn<'_>,
+    ) {
+        // Before the session whose end would let them in: the password they gave is over.
+        for conn in self.probing_as(user) {
+            self.close(conn, why.clone(), turn);
+        }
+        for conn in self.connections().filter(|&conn| Some(conn) != keeper) {
+            if self.session(conn).and_then(Session::user) == Some(user) {
+                self.close(conn, why.clone(), turn);
+            }
         }
     }
 
@@ -128,15 +149,7 @@ impl Hub {
         ];
         for (users, why) in sign_off {
             for &user in users {
-                // Before the session whose end would let them in: the password they gave is over.
-                for conn in self.probing_as(user) {
-                    self.close(conn, why.clone(), turn);
-                }
-                for conn in self.connections() {
-                    if self.session(conn).and_then(Session::user) == Some(user) {
-                        self.close(conn, why.clone(), turn);
-                    }
-                }
+                self.sign_off_all(user, None, &why, turn);
             }
         }
         for user in changes.removed {

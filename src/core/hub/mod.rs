@@ -4,6 +4,7 @@
 mod block;
 mod coded;
 mod leave;
+mod passwd;
 mod restore;
 mod send;
 mod signin;
@@ -67,6 +68,8 @@ pub struct Rules {
     pub mailbox_letters: usize,
     /// Bytes of text that may wait for a user.
     pub mailbox_bytes: u64,
+    /// PBKDF2 rounds of the verifiers that the server makes of new passwords.
+    pub password_rounds: u32,
 }
 
 /// What the rules may touch while they handle one event.
@@ -105,12 +108,14 @@ pub struct Hub {
     /// Connections that wait for the look at a first session.
     probing: Vec<Conn>,
     checks: Checks,
+    /// Changes of passwords that are being saved.
+    saving: Vec<passwd::Saving>,
     lockout: Lockout,
     deadlines: Deadlines,
     keys: Keys,
     /// The connection whose command is being answered, and the command's tag.
     answering: Option<(Conn, Tag)>,
-    /// Nonces drawn in this run.
+    /// Nonces, salts and numbers of changes drawn in this run.
     nonces: u64,
     /// The spool's name.
     spool: u64,
@@ -144,6 +149,7 @@ impl Hub {
             notified: Vec::new(),
             probing: Vec::new(),
             checks: Checks::default(),
+            saving: Vec::new(),
             deadlines: Deadlines::default(),
             keys: Keys::default(),
             answering: None,
@@ -221,6 +227,7 @@ impl Hub {
             Event::Ended { conn } => self.ended(conn, turn),
             Event::Closed { conn, end } => self.closed(conn, end, turn),
             Event::Reloaded { entries } => self.reload(entries, turn),
+            Event::PasswordSaved { change, saved } => self.password_saved(change, saved, turn),
             Event::Stopping => {
                 for conn in self.connections() {
                     self.close(conn, Farewell::ShuttingDown, turn);
@@ -268,6 +275,12 @@ impl Hub {
     }
 
     fn say(&mut self, conn: Conn, reply: Reply, turn: &mut Turn<'_>) {
+        let prompt = self.session(conn).and_then(Session::prompt).filter(|_| reply.is_event());
+        self.around_prompt(conn, prompt, turn, |hub, turn| hub.utter(conn, reply, turn));
+    }
+
+    /// Says something as it is.
+    fn utter(&mut self, conn: Conn, reply: Reply, turn: &mut Turn<'_>) {
         let Some(session) = self.session_mut(conn) else { return };
         session.said = session.said.wrapping_add(1);
         let tag = match self.answering {
@@ -295,6 +308,8 @@ impl Hub {
                 Some(session.since.plus(SIGNIN_MS))
             }
             Stage::Probing(probe) => probe.next_look(),
+            // Its lines wait: it could not show that it lives.
+            Stage::Online(_) if session.waits() => None,
             Stage::Online(_) => {
                 let ping = (session.dialect == Dialect::Coded).then(|| session.next_ping());
                 [self.idle_deadline(session), ping].into_iter().flatten().min()
@@ -359,8 +374,12 @@ impl Hub {
                 let name = self.accounts.name(user);
                 let mailbox = &mut self.users[user.0 as usize].mailbox;
                 mailbox.settle_proved(name, turn.journal);
-                self.command_online(conn, user, line, turn);
-                Flow::Go
+                if self.session(conn).is_some_and(|session| session.prompt().is_some()) {
+                    self.passwd_line(conn, user, line, turn);
+                } else {
+                    self.command_online(conn, user, line, turn);
+                }
+                self.flow(conn)
             }
             Stage::Open => {
                 let first = session.bytes_before == 0;
@@ -402,6 +421,13 @@ impl Hub {
         let Some(session) = self.session_mut(conn) else { return Flow::Go };
         match session.stage {
             Stage::Leaving(_) => return Flow::Go,
+            Stage::Online(_) if session.prompt().is_some() => {
+                session.heard = now;
+                session.changing = None;
+                self.say(conn, Reply::PasswordRead, turn);
+                self.refuse(conn, Refusal::PasswordTooLong(PASSWORD_BYTES), turn);
+                return Flow::Go;
+            }
             Stage::Password { .. } => {
                 session.stage = Stage::Open;
                 self.say(conn, Reply::PasswordRead, turn);
@@ -471,6 +497,7 @@ impl Hub {
             Command::Away(text) => self.away(conn, text, turn),
             Command::Notify(switch) => self.notify(conn, switch, turn),
             Command::Block { user: other, switch } => self.block(conn, user, other, switch, turn),
+            Command::Passwd(given) => self.passwd(conn, user, given, turn),
             Command::Help(verb) => self.say(conn, Reply::Help(verb), turn),
             Command::SignOut => self.close(conn, Farewell::SignedOut, turn),
             Command::SignIn { .. } => {

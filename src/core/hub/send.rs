@@ -294,8 +294,20 @@ impl Hub {
         (state.mailbox.all_shown() && !session.credit.is_spent()).then_some(reader)
     }
 
-    /// Shows one letter; tells where it stands and whether it was offered before.
+    /// Shows one letter, in lines of its own; tells where it stands and whether it was offered
+    /// before.
     fn show_next(
+        &mut self,
+        conn: Conn,
+        user: UserId,
+        turn: &mut Turn<'_>,
+    ) -> Option<(LetterId, bool)> {
+        let none = self.user(user).mailbox.all_shown();
+        let prompt = self.session(conn).and_then(Session::prompt).filter(|_| !none);
+        self.around_prompt(conn, prompt, turn, |hub, turn| hub.show_one(conn, user, turn))
+    }
+
+    fn show_one(
         &mut self,
         conn: Conn,
         user: UserId,

@@ -3,9 +3,9 @@
 use super::{Duplicate, Hub, Turn, echoed};
 use crate::core::accounts::UserId;
 use crate::core::event::{Action, Conn, Flow, Note, Trust};
-use crate::core::password::{Check, wipe};
+use crate::core::password::{Check, Derivation, Password, Verifier};
 use crate::core::record::Record;
-use crate::core::session::{Claimed, Credit, Probe, Stage};
+use crate::core::session::{Claimed, Credit, Probe, Session, Stage};
 use crate::limits::{
     ALIVE_MS, CHECKS_UNDER_WAY, CHECKS_WAITING, PASSWORD_BYTES, PROBE_AT_MS, ROUNDS_A_SLICE,
     TRIES_A_CONNECTION,
@@ -13,7 +13,7 @@ use crate::limits::{
 use crate::proto::coded::Kind;
 use crate::proto::command::Switch;
 use crate::proto::name::NameKey;
-use crate::proto::reply::{Farewell, Refusal, Reply};
+use crate::proto::reply::{Farewell, Prompt, Refusal, Reply};
 use crate::time::Millis;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -24,28 +24,35 @@ const NOWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 /// The password checks under way and those that wait. A connection has one at most.
 #[derive(Default)]
 pub(super) struct Checks {
-    active: VecDeque<(Attempt, Claimed, Check)>,
-    waiting: VecDeque<Attempt>,
+    active: VecDeque<(Attempt, Work)>,
+    waiting: VecDeque<(Attempt, Password)>,
 }
 
 /// Somebody's claim to be a user.
-struct Attempt {
-    conn: Conn,
+pub(super) struct Attempt {
+    pub(super) conn: Conn,
     /// As typed.
     name: Box<str>,
-    key: NameKey,
-    address: IpAddr,
-    password: Password,
+    pub(super) key: NameKey,
+    pub(super) address: IpAddr,
     submitted: Millis,
+    pub(super) aim: Aim,
 }
 
-/// Bytes that are wiped when they are dropped.
-struct Password(Vec<u8>);
+/// What a right password leads to.
+pub(super) enum Aim {
+    /// A session.
+    SignIn,
+    /// This password instead.
+    Passwd(Password),
+}
 
-impl Drop for Password {
-    fn drop(&mut self) {
-        wipe(&mut self.0);
-    }
+/// What is done a slice a turn.
+pub(super) enum Work {
+    /// The password is compared with the verifier of whom it is claimed to be.
+    Check(Claimed, Check),
+    /// It was right, and a new verifier is made to replace this one.
+    Derive(Verifier, Derivation),
 }
 
 impl Attempt {
@@ -60,21 +67,33 @@ impl Checks {
     }
 
     pub(super) fn forget(&mut self, conn: Conn) {
-        self.active.retain(|(attempt, ..)| attempt.conn != conn);
-        self.waiting.retain(|attempt| attempt.conn != conn);
+        self.active.retain(|(attempt, _)| attempt.conn != conn);
+        self.waiting.retain(|(attempt, _)| attempt.conn != conn);
     }
 
     /// The next attempt that may begin: those of one (name, address) are evaluated one after
     /// another, so that many at once get no more tries than one at a time.
-    fn next(&mut self) -> Option<Attempt> {
+    fn next(&mut self) -> Option<(Attempt, Password)> {
         if self.active.len() >= CHECKS_UNDER_WAY {
             return None;
         }
         let free = self
             .waiting
             .iter()
-            .position(|next| !self.active.iter().any(|(active, ..)| active.is_of(next)))?;
+            .position(|(next, _)| !self.active.iter().any(|(active, _)| active.is_of(next)))?;
         self.waiting.remove(free)
+    }
+
+    /// Who is about to change a password, once for each of them.
+    pub(super) fn changing(&self) -> impl Iterator<Item = NameKey> {
+        let active = self.active.iter().map(|(attempt, _)| attempt);
+        let all = active.chain(self.waiting.iter().map(|(attempt, _)| attempt));
+        all.filter(|attempt| matches!(attempt.aim, Aim::Passwd(_))).map(|attempt| attempt.key)
+    }
+
+    /// Goes on with an attempt, when the others have had their turn.
+    pub(super) fn resume(&mut self, attempt: Attempt, work: Work) {
+        self.active.push_back((attempt, work));
     }
 }
 
@@ -107,7 +126,7 @@ impl Hub {
                 if let Some(session) = self.session_mut(conn) {
                     session.stage = Stage::Password { name: name.into(), key };
                 }
-                self.say(conn, Reply::PasswordPrompt, turn);
+                self.say(conn, Reply::PasswordPrompt(Prompt::SignIn), turn);
                 Flow::Go
             }
         }
@@ -133,7 +152,10 @@ impl Hub {
     ) -> bool {
         let Some(address) = self.session(conn).map(|session| session.address) else { return false };
         let Some(left_s) = self.lockout.blocked(key, address, turn.now.mono) else { return false };
-        self.note_failure(key, address, "blocked", turn);
+        match self.session(conn).and_then(Session::user) {
+            Some(user) => self.note_kept(user, address, "blocked", turn),
+            None => self.note_failure(key, address, "blocked", turn),
+        }
         self.refuse(conn, Refusal::Blocked { name: name.into(), left_s }, turn);
         true
     }
@@ -154,52 +176,83 @@ impl Hub {
         if self.is_blocked(conn, &name, key, turn) {
             return Flow::Go;
         }
+        if self.submit(conn, name, key, password, Aim::SignIn, turn)
+            && let Some(session) = self.session_mut(conn)
+        {
+            session.stage = Stage::Checking;
+            return Flow::Hold;
+        }
+        Flow::Go
+    }
+
+    /// Puts a password into the queue of those to be checked; false if it was refused.
+    pub(super) fn submit(
+        &mut self,
+        conn: Conn,
+        name: Box<str>,
+        key: NameKey,
+        password: &[u8],
+        aim: Aim,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         if password.len() > PASSWORD_BYTES {
             self.refuse(conn, Refusal::PasswordTooLong(PASSWORD_BYTES), turn);
-            return Flow::Go;
+            return false;
         }
         let waiting = self.checks.waiting.len();
-        let Some(session) = self.session_mut(conn) else { return Flow::Go };
+        let Some(session) = self.session(conn) else { return false };
         let address = session.address;
         if waiting >= CHECKS_WAITING && session.trust == Trust::Stranger {
             self.note_failure(key, address, "too many sign-ins at once", turn);
             self.refuse(conn, Refusal::SignInsBusy, turn);
-            return Flow::Go;
+            return false;
         }
-        session.stage = Stage::Checking;
         let submitted = turn.now.mono;
-        let password = Password(password.to_vec());
-        self.checks.waiting.push_back(Attempt { conn, name, key, address, password, submitted });
-        Flow::Hold
+        let attempt = Attempt { conn, name, key, address, submitted, aim };
+        self.checks.waiting.push_back((attempt, Password::new(password)));
+        true
     }
 
     /// Spends this turn's share of work on the checks, round robin.
     pub(super) fn check_slice(&mut self, turn: &mut Turn<'_>) {
-        while let Some(attempt) = self.checks.next() {
+        while let Some((attempt, password)) = self.checks.next() {
             // Attempts before it in the queue may have led to a block meanwhile.
             self.answer_signin(attempt.conn);
             let blocked = self.is_blocked(attempt.conn, &attempt.name, attempt.key, turn);
             self.answering = None;
             if blocked {
-                self.reopen(attempt.conn, attempt.submitted, turn);
+                self.reopen(&attempt, turn);
                 continue;
             }
             let claimed = self.claimed(attempt.key);
-            let check = Check::new(&attempt.password.0, &claimed.verifier);
-            self.checks.active.push_back((attempt, claimed, check));
+            let check = Check::new(password.bytes(), &claimed.verifier);
+            self.checks.resume(attempt, Work::Check(claimed, check));
         }
-        let Some((attempt, claimed, mut check)) = self.checks.active.pop_front() else { return };
-        match check.step(ROUNDS_A_SLICE) {
-            None => self.checks.active.push_back((attempt, claimed, check)),
-            Some(matches) => {
-                self.checked(&attempt, &claimed, matches, turn);
-                self.answering = None;
-            }
+        let Some((attempt, work)) = self.checks.active.pop_front() else { return };
+        self.answer_signin(attempt.conn);
+        match work {
+            Work::Check(claimed, mut check) => match check.step(ROUNDS_A_SLICE) {
+                None => self.checks.resume(attempt, Work::Check(claimed, check)),
+                Some(matches) => self.checked(attempt, claimed, matches, turn),
+            },
+            Work::Derive(old, mut derivation) => match derivation.step(ROUNDS_A_SLICE) {
+                None => self.checks.resume(attempt, Work::Derive(old, derivation)),
+                Some(new) => self.save(attempt.conn, old, new, None, turn),
+            },
+        }
+        self.answering = None;
+    }
+
+    /// The attempt led to nothing: the connection goes on where it was.
+    fn reopen(&mut self, attempt: &Attempt, turn: &mut Turn<'_>) {
+        match attempt.aim {
+            Aim::SignIn => self.reopen_since(attempt.conn, attempt.submitted, turn),
+            Aim::Passwd(_) => self.end_change(attempt.conn, turn),
         }
     }
 
     /// The connection's lines are read again, and the time it waited for us is not counted.
-    fn reopen(&mut self, conn: Conn, submitted: Millis, turn: &mut Turn<'_>) {
+    fn reopen_since(&mut self, conn: Conn, submitted: Millis, turn: &mut Turn<'_>) {
         let Some(session) = self.session_mut(conn) else { return };
         session.stage = Stage::Open;
         session.since = session.since.plus(turn.now.mono.since(submitted));
@@ -207,25 +260,26 @@ impl Hub {
         turn.out.push(Action::Resume { conn });
     }
 
-    fn checked(
-        &mut self,
-        attempt: &Attempt,
-        claimed: &Claimed,
-        matches: bool,
-        turn: &mut Turn<'_>,
-    ) {
-        self.answer_signin(attempt.conn);
+    fn checked(&mut self, attempt: Attempt, claimed: Claimed, matches: bool, turn: &mut Turn<'_>) {
         let (conn, key, address) = (attempt.conn, attempt.key, attempt.address);
         // Proofs by SCRAM take no time, and may have led to a block while the check went on.
         if self.is_blocked(conn, &attempt.name, key, turn) {
-            return self.reopen(conn, attempt.submitted, turn);
+            return self.reopen(&attempt, turn);
         }
-        if let Some(user) = self.still_claimed(claimed).filter(|_| matches) {
-            self.lockout.succeeded(key, address);
-            return self.admit_unless_online(conn, user, turn);
+        let Some(user) = self.still_claimed(&claimed).filter(|_| matches) else {
+            self.reopen(&attempt, turn);
+            let refusal = match attempt.aim {
+                Aim::SignIn => Refusal::NotAuthorized(attempt.name),
+                Aim::Passwd(_) => Refusal::WrongPassword,
+            };
+            return self.failed(conn, refusal, key, claimed.user, turn);
+        };
+        self.lockout.succeeded(key, address);
+        if let Aim::Passwd(new) = &attempt.aim {
+            let derivation = self.derivation(new);
+            return self.checks.resume(attempt, Work::Derive(claimed.verifier, derivation));
         }
-        self.reopen(conn, attempt.submitted, turn);
-        self.failed(conn, attempt.name.clone(), key, claimed.user, turn);
+        self.admit_unless_online(conn, user, turn);
     }
 
     /// The user, if the password file still has him, with the same password.
@@ -239,7 +293,7 @@ impl Hub {
     pub(super) fn failed(
         &mut self,
         conn: Conn,
-        name: Box<str>,
+        refusal: Refusal,
         key: NameKey,
         claimed: Option<UserId>,
         turn: &mut Turn<'_>,
@@ -252,18 +306,23 @@ impl Hub {
             true => None,
             false => self.lockout.failed(key, address, turn.now.mono),
         };
-        self.note_failure(key, address, "wrong password or unknown user", turn);
+        match (&refusal, self.session(conn).and_then(Session::user)) {
+            (Refusal::WrongPassword, Some(user)) => {
+                self.note_kept(user, address, "wrong password", turn)
+            }
+            _ => self.note_failure(key, address, "wrong password or unknown user", turn),
+        }
         let Some(session) = self.session_mut(conn) else { return };
         session.tries += 1;
         if block_s.is_some() || session.tries >= TRIES_A_CONNECTION {
             self.close(conn, Farewell::TooManyFailures { block_s }, turn);
         } else {
-            self.refuse(conn, Refusal::NotAuthorized(name), turn);
+            self.refuse(conn, refusal, turn);
         }
     }
 
     /// What is said next to the connection answers its sign-in.
-    fn answer_signin(&mut self, conn: Conn) {
+    pub(super) fn answer_signin(&mut self, conn: Conn) {
         self.answering = self.session(conn).and_then(|s| s.tag).map(|tag| (conn, tag));
     }
 
@@ -337,11 +396,11 @@ impl Hub {
             self.answer_signin(conn);
             self.refuse(conn, Refusal::AlreadyOnline(name), turn);
             self.answering = None;
-            self.reopen(conn, since, turn);
+            self.reopen_since(conn, since, turn);
         }
     }
 
-    fn address(&self, conn: Conn) -> IpAddr {
+    pub(super) fn address(&self, conn: Conn) -> IpAddr {
         self.session(conn).map_or(NOWHERE, |session| session.address)
     }
 

@@ -11,14 +11,14 @@ pub use words::{Block, blocks};
 
 use super::rng::Rng;
 use super::sim_disk::{Aftermath, Fault, SimDisk};
-use mms::core::event::{Conn, End, Event, Flow, Input, Trust};
+use mms::core::event::{Conn, End, Event, Flow, Input, Saved, Trust};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::core::password::Verifier;
-use mms::engine::{Engine, Output};
+use mms::engine::{Engine, Output, SavePassword};
 use mms::limits;
 use mms::proto::line::{Frame, Framer};
 use mms::proto::name::UserName;
-use mms::proto::reply::Reply;
+use mms::proto::reply::{Flushed, Reply};
 use mms::proto::telnet::Telnet;
 use mms::proto::{coded, plain};
 use mms::store::spool::{Config, Sync};
@@ -93,6 +93,14 @@ enum News {
     Acknowledged(Conn, u32),
     Drained(Conn),
     Closed(Conn, End),
+    Save(SavePassword),
+}
+
+/// Whether the password file takes a change.
+#[derive(Clone, Copy)]
+enum File {
+    Takes,
+    Cannot,
 }
 
 struct Player {
@@ -100,7 +108,9 @@ struct Player {
     rng: Rng,
     rules: Rules,
     config: Config,
+    /// The password file.
     users: Vec<(UserName, Verifier)>,
+    file: File,
     engine: Option<Engine<SimDisk>>,
     started: bool,
     now: Millis,
@@ -122,9 +132,11 @@ impl Player {
                 duplicate: Duplicate::Refuse,
                 mailbox_letters: limits::MAILBOX_LETTERS,
                 mailbox_bytes: limits::MAILBOX_BYTES,
+                password_rounds: 1,
             },
             config: Config::default(),
             users: vec![],
+            file: File::Takes,
             engine: None,
             started: false,
             now: Millis(1),
@@ -259,14 +271,27 @@ impl Player {
                 self.reload()
             }
             ["the", "operator", "gives", name, "a", "new", "password"] => {
-                let changed = user(name, "new")?;
-                for entry in self.users.iter_mut().filter(|(user, _)| *user == changed.0) {
-                    entry.1 = changed.1.clone();
-                }
+                self.edit(name)?;
                 self.reload()
+            }
+            ["the", "line", "of", name, "in", "the", "password", "file", "is", "edited"] => {
+                self.edit(name)
+            }
+            ["the", "password", "file", "cannot", "be", "written"] => {
+                self.file = File::Cannot;
+                Ok(())
             }
             _ => Err("no such stage direction".into()),
         }
+    }
+
+    /// A new password, of which the server is not told.
+    fn edit(&mut self, name: &str) -> Result<(), String> {
+        let changed = user(name, "new")?;
+        for entry in self.users.iter_mut().filter(|(user, _)| *user == changed.0) {
+            entry.1 = changed.1.clone();
+        }
+        Ok(())
     }
 
     fn options(&mut self, options: &str) -> Result<(), String> {
@@ -493,7 +518,7 @@ impl Player {
     fn settle(&mut self) -> Result<(), String> {
         for _ in 0..TURNS {
             let now = self.now();
-            let Self { engine, peers, news, .. } = self;
+            let Self { engine, peers, news, users, file, .. } = self;
             let Some(engine) = engine else { return Err("the server does not run".into()) };
             for news in std::mem::take(news) {
                 let event = match news {
@@ -502,6 +527,10 @@ impl Player {
                     }
                     News::Drained(conn) => Event::Drained { conn },
                     News::Closed(conn, end) => Event::Closed { conn, end },
+                    News::Save(save) => {
+                        let saved = replace(users, *file, &save);
+                        Event::PasswordSaved { change: save.change, saved }
+                    }
                 };
                 engine.handle(event, now);
             }
@@ -539,6 +568,18 @@ impl Player {
     }
 }
 
+/// Does to the password file what `mms server` does.
+fn replace(users: &mut [(UserName, Verifier)], file: File, save: &SavePassword) -> Saved {
+    match users.iter_mut().find(|(user, verifier)| *user == save.user && *verifier == save.old) {
+        None => Saved::Outdated,
+        Some(_) if matches!(file, File::Cannot) => Saved::Failed,
+        Some(line) => {
+            line.1 = save.new.clone();
+            Saved::Done(Flushed::Surely)
+        }
+    }
+}
+
 /// What the server says, as `Port` does it.
 fn speak(
     output: Output<'_>,
@@ -550,6 +591,7 @@ fn speak(
         Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
         Output::Watch(conn) | Output::Look(conn) => conn,
         Output::Show { conn, .. } | Output::Close { conn, .. } | Output::Resume(conn) => conn,
+        Output::SavePassword(save) => return news.push(News::Save(save)),
     };
     let Some((who, peer)) = peers.iter_mut().find(|(_, peer)| peer.conn == conn && !peer.gone)
     else {
@@ -580,6 +622,7 @@ fn speak(
                 news.push(News::Acknowledged(conn, peer.said));
             }
         }
+        Output::SavePassword(_) => {}
         Output::Watch(_) => news.push(News::Drained(conn)),
         Output::Look(_) if peer.silent => {}
         Output::Look(_) => news.push(News::Acknowledged(conn, peer.said)),
