@@ -105,6 +105,7 @@
 //! | [`client::screen`] | what it shows, in the words of telnet |
 //! | [`client::inbox`] | letters kept before they are acknowledged; keys that never repeat |
 //! | [`client::run`], `client::prompt` | its threads and its socket; what a person types at |
+//! | `client::hidden` | what a person types and nobody shall see |
 //! | [`client::keys`] | saved keys, so that no password need be kept |
 //! | [`client::shown`] | texts of others made harmless, refusals in words, JSON |
 //! | **[`cli`]** | **the command line, one file a subcommand** |

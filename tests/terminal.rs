@@ -299,6 +299,66 @@ fn a_password_is_not_shown_and_a_wrong_one_is_asked_for_again() {
 }
 
 #[test]
+fn a_password_is_changed_unseen_and_the_next_sign_in_uses_it() {
+    let mut server = Server::start(&USERS, &[]);
+    let door = Door::to(&server);
+    let mut libero = server.signed_in("libero");
+    let mut fred = Terminal::signed_in(&server.folder, door.address, "fred");
+    fred.keys("/passwd\r");
+    fred.expect("Current password: ");
+    fred.hides();
+    assert!(libero.ask("send fred meanwhile.").contains("message sent"));
+    fred.keys(&format!("{PASSWORD}\r"));
+    fred.expect("New password: ");
+    fred.keys("two words\r");
+    fred.expect("New password again: ");
+    fred.hides();
+    fred.keys("two words\r");
+    fred.shows("libero: meanwhile.", 1);
+    fred.expect("password changed; your other sessions are signed off");
+    server.kill9();
+    fred.shows("the connection was lost; connecting again", 1);
+    server.restart();
+    door.lead_to(&server);
+    fred.shows("connected again; no messages were missed", 1);
+    for (keys, told) in [
+        ("\x03", "the password was not changed"),
+        ("half of i\x03", "the password was not changed"),
+        ("\r", "the password was not changed"),
+    ] {
+        fred.keys("passwd\r");
+        fred.expect("Current password: ");
+        fred.hides();
+        fred.keys(keys);
+        fred.expect(told);
+        fred.expect("> ");
+    }
+    fred.keys("passwd\r");
+    fred.expect("Current password: ");
+    fred.keys("wrong\r");
+    fred.expect("New password: ");
+    fred.keys("one\r");
+    fred.expect("New password again: ");
+    fred.keys("other\r");
+    fred.expect("the new passwords differ; nothing was changed");
+    fred.keys("passwd\r");
+    fred.expect("Current password: ");
+    fred.keys("wrong\r");
+    fred.expect("New password: ");
+    fred.keys("one\r");
+    fred.expect("New password again: ");
+    fred.keys("one\r");
+    fred.expect("the current password is wrong; nothing was changed");
+    fred.keys("\x04");
+    fred.expect("Thank you for using MMS!");
+    fred.ends(0);
+    for secret in [PASSWORD, "two words", "half of i", "wrong\r", "one\r"] {
+        assert_eq!(fred.count(secret), 0, "{secret}: {}", fred.text());
+    }
+    server.greeted().sign_in("fred", "two words");
+}
+
+#[test]
 fn a_server_that_dies_takes_nothing_along() {
     let mut server = Server::start(&USERS, &[]);
     let door = Door::to(&server);

@@ -25,7 +25,8 @@ Examples:
 
 Type 'help' for the commands; they are those of telnet. Tab completes commands and names, Up
 brings back what was typed, Ctrl-C clears the line and on an empty line asks whether to leave,
-Ctrl-D leaves. Times are UTC. Colours are off if NO_COLOR is set.
+Ctrl-D leaves. 'passwd' asks for the passwords without showing them, and tells the server neither.
+Times are UTC. Colours are off if NO_COLOR is set.
 
 When the connection is lost, it is made again, and what was not answered is sent again; nothing is
 stored twice. A message leaves the server once it is kept in an inbox under $XDG_DATA_HOME/mms or

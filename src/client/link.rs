@@ -47,6 +47,12 @@ impl Drop for Password {
     }
 }
 
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -194,6 +200,9 @@ pub struct Link {
     /// Numbers of what was asked and not answered yet.
     pending: VecDeque<u64>,
     next: u64,
+    /// A change of the password: its number, its exchange, and the present password until it has
+    /// answered.
+    passwd: Option<(u64, ClientExchange, Option<Password>)>,
     plain_lines: u32,
     turned_away: Option<String>,
 }
@@ -232,6 +241,7 @@ impl Link {
             credential,
             pending: VecDeque::new(),
             next: 1,
+            passwd: None,
             plain_lines: 0,
             turned_away: None,
         }
@@ -288,6 +298,48 @@ impl Link {
         coded::encode(ask, Some(&number.to_string()), &mut self.output);
         self.pending.push_back(number);
         Some(number)
+    }
+
+    /// Asks for another password: shows that `current` is known, and hands over the verifier of the
+    /// new one. Nothing may be asked until it is answered. `None`: no answer will come.
+    pub fn change_password(
+        &mut self,
+        user: &str,
+        current: Password,
+        verifier: &str,
+        entropy: &[u8; NONCE_ENTROPY_BYTES],
+    ) -> Option<u64> {
+        let (exchange, first) = ClientExchange::begin(user, &scram::nonce(entropy));
+        let number = self.ask(&Ask::Passwd { first: &STANDARD.encode(first), verifier })?;
+        self.passwd = Some((number, exchange, Some(current)));
+        Some(number)
+    }
+
+    /// The challenge to a change of the password. Its answer goes out under the same number.
+    fn prove_current(&mut self, line: &ServerLine) -> Result<(), Why> {
+        let Some((number, exchange, current)) = &mut self.passwd else {
+            return Err(out_of_order(line));
+        };
+        let current = current.take().ok_or_else(|| out_of_order(line))?;
+        let (number, challenge) = (number.to_string(), decode(line.fields())?);
+        if line.tag() != Some(&*number) {
+            return Err(out_of_order(line));
+        }
+        let last = exchange.answer(&challenge, Secret::Password(&current.0)).map_err(Why::Scram)?;
+        coded::encode(&Ask::Auth(&STANDARD.encode(last)), Some(&number), &mut self.output);
+        Ok(())
+    }
+
+    /// Whoever says that the password is changed must know the account.
+    fn verify_change(&mut self, number: u64, answer: &Answer) -> Result<(), Why> {
+        let asked = self.passwd.take_if(|(asked, ..)| *asked == number);
+        match (asked, answer) {
+            (Some((_, exchange, _)), Answer::PasswordChanged { proof, .. }) => {
+                exchange.verify(&decode(proof)?).map_err(Why::Scram)
+            }
+            (None, Answer::PasswordChanged { .. }) => Err(Why::OutOfOrder("267".into())),
+            _ => Ok(()),
+        }
     }
 
     /// Takes in bytes from the server.
@@ -373,6 +425,7 @@ impl Link {
                 self.events.push_back(Event::Notice(555, line.fields().into()));
                 Ok(())
             }
+            State::In if line.code == 334 => self.prove_current(line),
             State::In => {
                 let number = self.pending.pop_front().filter(|number| match line.tag() {
                     Some(tag) => tag.parse() == Ok(*number),
@@ -381,6 +434,7 @@ impl Link {
                 });
                 let number = number.ok_or_else(|| out_of_order(line))?;
                 let answer = Answer::parse(line).map_err(Why::Broken)?;
+                self.verify_change(number, &answer)?;
                 self.events.push_back(Event::Answered(number, answer));
                 Ok(())
             }

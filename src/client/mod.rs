@@ -1,7 +1,8 @@
 //! The client's side of a conversation. `link`, `model`, `screen` and `shown` are pure; `oneshot`,
-//! `run`, `prompt`, `inbox` and `keys` reach for sockets, the terminal and files. Knows nothing of
-//! the server but its protocol.
+//! `run`, `prompt`, `hidden`, `inbox` and `keys` reach for sockets, the terminal and files. Knows
+//! nothing of the server but its protocol.
 
+mod hidden;
 pub mod inbox;
 pub mod keys;
 pub mod link;

@@ -4,6 +4,11 @@
 //! What was typed waits in one queue until it is answered. When a connection is lost, everything
 //! unanswered is said again on the next one, under the same keys, so that nothing is stored twice.
 
+mod passwd;
+mod question;
+
+pub use passwd::Ingredients;
+
 use super::link::{Credential, Event, Link, Login, State, Why};
 use super::oneshot::Trouble;
 use super::screen::{self, About, Line, Tone};
@@ -13,8 +18,9 @@ use crate::proto::command::{self, Command, CommandFault, Recipients};
 use crate::proto::id::LetterId;
 use crate::proto::name::UserName;
 use crate::proto::reply::{Farewell, Refusal, Reply};
-use crate::scram::NONCE_ENTROPY_BYTES;
+use crate::scram::{Keys, NONCE_ENTROPY_BYTES};
 use crate::time::Millis;
+use question::{Question, is_harmless};
 use std::collections::VecDeque;
 use std::io;
 
@@ -76,28 +82,6 @@ pub enum End {
     Trouble(Trouble),
 }
 
-/// What is asked, to be asked again if need be.
-#[derive(Debug)]
-enum Question {
-    Send {
-        key: String,
-        to: Vec<String>,
-        text: String,
-    },
-    Broadcast {
-        key: String,
-        text: String,
-    },
-    Typed {
-        line: String,
-        window_ms: Option<u64>,
-    },
-    /// Asked by the companion itself: who is there. Shown or not.
-    Names(bool),
-    /// Answered here, once its turn has come.
-    Settled(Line),
-}
-
 #[derive(Debug)]
 enum Stage {
     /// Until then.
@@ -137,6 +121,8 @@ pub struct Model {
     patient: bool,
     leaving: Option<Millis>,
     signed_out: bool,
+    /// Of a new password of which it is not known whether the server has it.
+    renewed: Option<Keys>,
     dice: u64,
 }
 
@@ -162,6 +148,7 @@ impl Model {
             patient,
             leaving: None,
             signed_out: false,
+            renewed: None,
             dice: dice | 1,
         }
     }
@@ -273,6 +260,7 @@ impl Model {
         let question = match command::parse(head.as_bytes()) {
             Err(CommandFault::Blank) => return self.effects.push_back(Effect::Done),
             Ok(Command::SignOut) => return self.leave(now),
+            Ok(Command::Passwd(_)) => return self.no_terminal(),
             Ok(Command::Help(verb)) => {
                 return self.settled(Line::new(Tone::Answer, screen::help(verb)));
             }
@@ -443,6 +431,10 @@ impl Model {
         let bytes = self.queue.iter().take(self.under_way).map(|q| q.text().len());
         let mut bytes: usize = bytes.sum();
         let before = self.under_way;
+        let last = self.under_way.checked_sub(1).and_then(|last| self.queue.get(last));
+        if matches!(last, Some(Question::Passwd { .. })) {
+            return;
+        }
         while let Some(question) = self.queue.get(self.under_way) {
             if self.under_way >= UNDER_WAY_MOST || bytes >= UNDER_WAY_BYTES_MOST {
                 break;
@@ -452,6 +444,11 @@ impl Model {
                 link.ask(&ask);
             }
             self.under_way += 1;
+            if let Question::Passwd { current, keys, entropy } = question {
+                // Nothing may come between the parts of it.
+                link.change_password(&self.login.user, current.clone(), &keys.verifier(), entropy);
+                break;
+            }
         }
         if self.queue.is_empty() && self.leaving.is_some() && !self.signed_out {
             link.ask(&Ask::SignOut);
@@ -468,7 +465,11 @@ impl Model {
         let Some(left) = self.under_way.checked_sub(1) else { return };
         let Some(question) = self.queue.pop_front() else { return };
         self.under_way = left;
-        self.shown(&question, answer);
+        if let Question::Passwd { keys, .. } = question {
+            self.password_answered(keys, answer);
+        } else {
+            self.shown(&question, answer);
+        }
         self.in_turn();
     }
 
@@ -482,7 +483,7 @@ impl Model {
             Question::Send { to, .. } => (&to[..], None),
             Question::Broadcast { .. } => (&[][..], None),
             Question::Typed { window_ms, .. } => (&[][..], *window_ms),
-            Question::Names(false) | Question::Settled(_) => return,
+            Question::Names(false) | Question::Passwd { .. } | Question::Settled(_) => return,
             Question::Names(true) => {
                 let line = screen::answer(answer, About { to: &[], window_ms: None });
                 return self.effects.push_back(Effect::Show(line));
@@ -495,6 +496,7 @@ impl Model {
     fn closed(&mut self, why: Why, now: Millis) {
         self.effects.push_back(Effect::HangUp);
         self.link = None;
+        self.password_unsure(&why);
         self.under_way = 0;
         // What the companion asked for itself is asked anew.
         self.queue.retain(|question| !matches!(question, Question::Names(_)));
@@ -508,6 +510,9 @@ impl Model {
 
     /// There is no connection; is there to be one?
     fn failed(&mut self, trouble: Trouble, now: Millis) {
+        if self.signs_in_with_the_new(&trouble) {
+            return self.connect();
+        }
         let lost = *self.lost.get_or_insert(now);
         let passes = match &trouble {
             Trouble::Unreachable(_) => true,
@@ -563,35 +568,6 @@ impl Model {
             self.effects.push_back(Effect::End(end));
         }
     }
-}
-
-impl Question {
-    fn text(&self) -> &str {
-        match self {
-            Self::Send { text, .. } | Self::Broadcast { text, .. } => text,
-            Self::Typed { line, .. } => line,
-            Self::Names(_) | Self::Settled(_) => "",
-        }
-    }
-
-    fn ask(&self) -> Option<Ask<'_>> {
-        Some(match self {
-            Self::Send { key, to, text } => Ask::Send { key, to, text },
-            Self::Broadcast { key, text } => Ask::Broadcast { key, text },
-            Self::Typed { line, .. } => Ask::Typed(line),
-            Self::Names(_) => Ask::Who,
-            Self::Settled(_) => return None,
-        })
-    }
-}
-
-/// Whether a word means nothing in the coded dialect.
-fn is_harmless(word: &str) -> bool {
-    let coded = ["ack", "ping", "pong", "auth", "coded"];
-    word.len() <= 64
-        && word.starts_with(|c: char| c.is_alphanumeric() || c == '/')
-        && !word.ends_with('}')
-        && !coded.iter().any(|own| own.eq_ignore_ascii_case(word.trim_start_matches('/')))
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@
 //! on. While somebody types, a line goes to the prompt, which puts it above what is being typed;
 //! before and after that, and without a prompt, it goes straight out.
 
+use super::hidden::Hidden;
+use super::link::Password;
 use super::model::QUEUE_MOST;
 use super::run::{News, Wire};
 use super::screen::{self, Line, Look, Tone};
 use crate::proto::command::{self, Command};
 use crate::proto::id::LetterId;
+use crate::proto::password::acceptable_bytes;
+use crate::proto::reply::{Refusal, Reply};
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -68,6 +72,28 @@ pub(super) fn plain_lines(wire: &Sender<Wire>, slots: &SyncSender<()>, person: b
 
 fn is_sign_out(line: &str) -> bool {
     matches!(command::parse(line.as_bytes()), Ok(Command::SignOut))
+}
+
+fn is_passwd(line: &str) -> bool {
+    matches!(command::parse(line.as_bytes()), Ok(Command::Passwd(_)))
+}
+
+/// The passwords of the line, or those that are asked for; or why there are none.
+fn passwords(line: &str) -> Result<(Password, Password), String> {
+    if let Ok(Command::Passwd(Some((current, new)))) = command::parse(line.as_bytes()) {
+        let kept = |word: &str| Password(word.as_bytes().to_vec());
+        return Ok((kept(current), kept(new)));
+    }
+    let failed = |error| format!("no password: {error}");
+    let hidden = Hidden::begin().map_err(failed)?;
+    let ask = |prompt| hidden.ask(prompt).map_err(failed);
+    let kept = || screen::words(&Reply::PasswordKept);
+    let refused = |refusal| screen::words(&Reply::Refused(refusal));
+    let current = ask("Current password: ")?.filter(|it| !it.0.is_empty()).ok_or_else(kept)?;
+    let new = ask("New password: ")?.ok_or_else(kept)?;
+    acceptable_bytes(&new.0).map_err(|fault| refused(Refusal::BadPassword(fault)))?;
+    let again = ask("New password again: ")?.ok_or_else(kept)?;
+    if new.0 == again.0 { Ok((current, new)) } else { Err(refused(Refusal::PasswordsDiffer)) }
 }
 
 /// What is shown and was not shown yet.
@@ -233,6 +259,19 @@ impl Prompt {
             match read {
                 Ok(line) if asked && line.trim().eq_ignore_ascii_case("y") => return true,
                 Ok(line) if is_sign_out(&line) => return true,
+                Ok(line) if is_passwd(&line) => {
+                    asked = false;
+                    let sent = match passwords(&line) {
+                        Ok((current, new)) => wire.send(Wire::Passwd(current, new)),
+                        Err(words) => {
+                            paper.put(format!("{words}\n"), None);
+                            Ok(())
+                        }
+                    };
+                    if sent.is_err() {
+                        return false;
+                    }
+                }
                 Ok(line) => {
                     asked = false;
                     // It may be full of memory only; then the line counts all the same.

@@ -7,11 +7,12 @@
 //! ```
 
 use super::inbox::{Inbox, Keys};
-use super::link::Login;
-use super::model::{Effect, End, Model};
+use super::link::{Login, Password};
+use super::model::{Effect, End, Ingredients, Model};
 use super::oneshot::{Trouble, entropy};
 use super::prompt::{PIPE_LINES, Paper, Prompt, lock, plain_lines, spawn};
 use super::screen::{self, Line, Look, Tone};
+use crate::limits::ROUNDS_OWN_MOST;
 use crate::proto::id::LetterId;
 use crate::time::{Millis, Now};
 use std::io::{self, Read as _, Write as _};
@@ -52,6 +53,8 @@ pub(super) enum Wire {
     Bytes(u64, Vec<u8>),
     Gone(u64),
     Typed(String),
+    /// The present password and the new one.
+    Passwd(Password, Password),
     Leave,
     /// Something was read by the person.
     Read,
@@ -193,6 +196,11 @@ impl Driver {
                 };
                 let keys = self.keys.insert(keys);
                 self.model.typed(&line, &mut || keys.take(), now);
+            }
+            Wire::Passwd(current, new) => {
+                let (nonce, salt, rounds) = (entropy()?, entropy()?, ROUNDS_OWN_MOST);
+                let with = Ingredients { nonce, salt, rounds };
+                self.model.passwd(current, &new, &with, now);
             }
             Wire::Leave => self.model.leave(now),
             Wire::Open(..) | Wire::Failed(..) | Wire::Bytes(..) | Wire::Gone(_) | Wire::Read => {}

@@ -210,6 +210,7 @@ fn reply(answer: &Answer, about: About<'_>) -> Option<Reply> {
         &Answer::Block { ref user, switch } => {
             Reply::Block { user: UserName::new(user).ok()?, switch }
         }
+        &Answer::PasswordChanged { flushed, .. } => Reply::PasswordChanged { proof: None, flushed },
         Answer::Pong | Answer::Done | Answer::Refused(_) => return None,
     })
 }
@@ -224,6 +225,10 @@ fn names(words: &[String], more: u64) -> Names {
 fn refusal(refused: &Refused) -> String {
     let (first, second) = (refused.argument(1), refused.argument(2));
     let refusal = match refused.code {
+        435 => Some(Refusal::PasswordsBusy),
+        436 => Some(Refusal::PasswordsOutdated),
+        437 => Some(Refusal::PasswordNotSaved),
+        535 if refused.fields == "wrong-password" => Some(Refusal::WrongPassword),
         452 => UserName::new(first).ok().map(Refusal::MailboxFull),
         500 => Some(Refusal::Unknown { word: first.into(), hint: Verb::find(second) }),
         550 => {

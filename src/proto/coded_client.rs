@@ -7,6 +7,7 @@ pub use super::coded::Kind;
 
 use super::command::Switch;
 use super::id::LetterId;
+use super::reply::Flushed;
 use super::text::is_refused;
 use crate::limits::{COUNTED_BYTES, LINE_BYTES};
 use memchr::memchr;
@@ -208,6 +209,13 @@ pub enum Ask<'a> {
         /// The first message in base64.
         first: &'a str,
     },
+    /// Begins a change of the password by SCRAM.
+    Passwd {
+        /// The first message in base64.
+        first: &'a str,
+        /// What the server is to keep of the new password.
+        verifier: &'a str,
+    },
     /// The client's last message of SCRAM, in base64.
     Auth(&'a str),
     /// A message to some users.
@@ -265,6 +273,7 @@ pub fn encode(ask: &Ask<'_>, tag: Option<&str>, out: &mut Vec<u8>) {
             };
             (format!("signin {user} {kind} scram {first}"), None)
         }
+        Ask::Passwd { first, verifier } => (format!("passwd scram {first} {verifier}"), None),
         Ask::Auth(last) => (format!("auth {last}"), None),
         Ask::Send { key, to: [one], text } => (format!("send ={key} {one}"), Some(text)),
         Ask::Send { key, to, text } => (format!("send ={key} ({})", to.join(" ")), Some(text)),
@@ -464,6 +473,13 @@ pub enum Answer {
         /// On is blocked.
         switch: Switch,
     },
+    /// The password is changed.
+    PasswordChanged {
+        /// What proves the server, in base64.
+        proof: String,
+        /// Whether a power cut might undo it.
+        flushed: Flushed,
+    },
     /// The server answers.
     Pong,
     /// Any other word of consent.
@@ -544,6 +560,12 @@ impl Answer {
             266 => {
                 let switch = if word()? == "blocked" { Switch::On } else { Switch::Off };
                 Self::Block { user: words.next().ok_or(LineFault::Fields)?.into(), switch }
+            }
+            267 => {
+                let proof = word()?.into();
+                let surely = word()? == "changed";
+                let flushed = if surely { Flushed::Surely } else { Flushed::Perhaps };
+                Self::PasswordChanged { proof, flushed }
             }
             200..=299 => Self::Done,
             code @ 400..=599 => Self::Refused(Refused { code, fields: fields.into() }),

@@ -5,11 +5,46 @@ use super::super::link::Password;
 use super::*;
 use crate::crypto::{Stretch, client_key, server_key, stored_key};
 use crate::proto::coded_client::{Kind, Refused};
-use crate::scram::{Exchange, client_first};
+use crate::scram::{ClientFirst, Exchange, client_first};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 const GREETING: &str = ">> Welcome to MMS.\r\n>> Type 'signin <user>'\r\n200 coded 1\r\n";
 const WHO: &str = "260 @1 online=Fred offline=tim,Libero\r\n";
+
+fn decode(text: &str) -> String {
+    String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
+}
+
+/// What the server knows of fred.
+struct Account {
+    rounds: u32,
+    salt: Vec<u8>,
+    stored: [u8; 32],
+    server: [u8; 32],
+}
+
+impl Account {
+    fn of(password: &str) -> Self {
+        let (rounds, salt) = (4096, vec![9; 16]);
+        let mut stretch = Stretch::new(password.as_bytes(), &salt, rounds);
+        stretch.step(rounds);
+        let salted = stretch.result();
+        let (stored, server) = (stored_key(&client_key(&salted)), server_key(&salted));
+        Self { rounds, salt, stored, server }
+    }
+
+    fn from(verifier: &str) -> Self {
+        let parts: Vec<&str> = verifier.split(['$', ':']).collect();
+        let ["SCRAM-SHA-256", rounds, salt, stored, server] = parts[..] else { panic!() };
+        let key = |text| STANDARD.decode(text).unwrap().try_into().unwrap();
+        let (rounds, salt) = (rounds.parse().unwrap(), STANDARD.decode(salt).unwrap());
+        Self { rounds, salt, stored: key(stored), server: key(server) }
+    }
+
+    fn challenge(&self, first: &ClientFirst) -> (Exchange, String) {
+        Exchange::begin(first, &self.salt, self.rounds, "servers")
+    }
+}
 
 struct Story {
     model: Model,
@@ -93,7 +128,10 @@ impl Story {
     }
 
     fn sign_in(&mut self, waiting: u32) -> Vec<String> {
-        let decode = |text: &str| String::from_utf8(STANDARD.decode(text).unwrap()).unwrap();
+        self.sign_in_at(&Account::of("secret"), waiting)
+    }
+
+    fn sign_in_at(&mut self, account: &Account, waiting: u32) -> Vec<String> {
         self.model.connected(&[7; NONCE_ENTROPY_BYTES], self.now);
         let said = self.heard();
         let first = said.trim_end().rsplit(' ').next().unwrap();
@@ -102,16 +140,16 @@ impl Story {
             format!("coded 1\r\n@signin signin {} online scram {first}\r\n", self.model.login.user)
         );
         let first = client_first(&decode(first)).unwrap();
-        let (exchange, message) = Exchange::begin(&first, &[9; 16], 4096, "servers");
-        let mut stretch = Stretch::new(b"secret", &[9; 16], 4096);
-        stretch.step(4096);
-        let salted = stretch.result();
-        let keys = (stored_key(&client_key(&salted)), server_key(&salted));
+        let (exchange, message) = account.challenge(&first);
         let text = format!("{GREETING}334 @signin {}\r\n", STANDARD.encode(message));
-        assert!(self.say(&text).is_empty());
+        let effects = self.say(&text);
+        if !effects.is_empty() {
+            return effects;
+        }
         let said = self.heard();
         let last = decode(said.strip_prefix("@auth auth ").unwrap().trim_end());
-        let proof = STANDARD.encode(exchange.finish(&last, &keys.0, &keys.1).unwrap());
+        let proof = exchange.finish(&last, &account.stored, &account.server);
+        let proof = STANDARD.encode(proof.unwrap());
         self.say(&format!("230 @auth {proof} Fred {waiting} 00aa\r\n"))
     }
 }
@@ -302,4 +340,163 @@ fn leaving_waits_for_answers_but_not_for_good() {
         }
     }
     assert!(last.contains(&"end Unanswered(1)".to_owned()) && story.now.0 > PIPE_PATIENCE_MS);
+}
+
+impl Story {
+    /// Both passwords were typed. Returns what the server is told.
+    fn passwd(&mut self, current: &str, new: &str) -> Vec<String> {
+        let password = |text: &str| Password(text.as_bytes().to_vec());
+        let with = Ingredients { nonce: [5; NONCE_ENTROPY_BYTES], salt: [6; 16], rounds: 4096 };
+        self.model.passwd(password(current), &password(new), &with, self.now);
+        self.effects()
+    }
+
+    /// The server asks for the proof; returns what it keeps, and what it says if it is right.
+    fn prove(&mut self, number: u32, current: &str) -> (Account, Option<String>) {
+        let said = self.heard();
+        let words: Vec<&str> = said.trim_end().split(' ').collect();
+        let tag = format!("@{number}");
+        let [its_tag, "passwd", "scram", first, verifier] = words[..] else { panic!("{said}") };
+        assert_eq!(its_tag, tag);
+        let known = Account::of(current);
+        let (exchange, message) = known.challenge(&client_first(&decode(first)).unwrap());
+        assert!(self.say(&format!("334 {tag} {}\r\n", STANDARD.encode(message))).is_empty());
+        let said = self.heard();
+        let last = said.strip_prefix(&format!("{tag} auth ")).expect(&said).trim_end();
+        let proof = exchange.finish(&decode(last), &known.stored, &known.server);
+        (Account::from(verifier), proof.map(|proof| STANDARD.encode(proof)))
+    }
+}
+
+#[test]
+fn a_password_is_changed_and_the_next_sign_in_uses_it() {
+    let mut story = Story::signed_in(false);
+    assert!(story.passwd("secret", "another").is_empty());
+    // Whatever comes behind it waits, so that nothing stands between its parts.
+    story.type_in("send tim hi");
+    let (account, proof) = story.prove(2, "secret");
+    let effects = story.say(&format!("267 @2 {} changed\r\n", proof.unwrap()));
+    let wanted = "password changed; your other sessions are signed off; \
+                  if 'mms login' saved keys, save new ones with it";
+    assert_eq!(effects, [wanted, "done"]);
+    assert_eq!(story.heard(), "@3 send =i:1 tim hi\r\n");
+    story.say("250 @3 1.1 sent tim\r\n");
+    story.lose();
+    story.wait();
+    assert_eq!(story.sign_in_at(&account, 0)[0], "connected again; no messages were missed");
+    // What was typed while there was no server goes out in the same order.
+    let mut story = Story::signed_in(false);
+    story.lose();
+    story.passwd("secret", "another");
+    story.type_in("send tim hi");
+    story.wait();
+    story.sign_in(0);
+    let said = story.heard();
+    assert!(said.starts_with("@1 who\r\n@2 passwd scram ") && said.lines().count() == 2, "{said}");
+}
+
+#[test]
+fn a_change_that_is_refused_changes_nothing_here_either() {
+    for (answer, words) in [
+        ("535 @2 wrong-password", "the current password is wrong; nothing was changed"),
+        ("435 @2 passwords-busy", "the password cannot be changed now, try again later"),
+        (
+            "437 @2 password-not-saved",
+            "the password file cannot be written; not changed, the operator can help",
+        ),
+        ("431 @2 blocked 9", "sign-ins of this user from here are blocked for 9 s"),
+    ] {
+        let mut story = Story::signed_in(false);
+        story.passwd("wrong", "another");
+        let (_, proof) = story.prove(2, "secret");
+        assert_eq!(proof, None);
+        assert_eq!(story.say(&format!("{answer}\r\n")), [words, "done"]);
+        story.lose();
+        story.wait();
+        assert_eq!(story.sign_in(0)[0], "connected again; no messages were missed");
+    }
+    // The third of a connection ends it.
+    let mut story = Story::signed_in(false);
+    story.passwd("wrong", "another");
+    story.prove(2, "secret");
+    let effects = story.say("190 too-many-failures 60\r\n");
+    let wanted = ["hang up", "the current password is wrong; nothing was changed", "done"];
+    assert_eq!(effects[..3], wanted);
+    assert_eq!(effects[3..], ["end: too many failed attempts"]);
+    let mut story = Story::signed_in(false);
+    let effects = story.passwd("secret", "");
+    assert_eq!(effects[0], "a password has at least one character; nothing was changed");
+    let effects = story.passwd("secret", "a\tb");
+    assert_eq!(effects[0], "a password has no control characters; nothing was changed");
+    story.passwd("secret", "another");
+    story.heard();
+    assert_eq!(story.passwd("secret", "third"), [""; 0], "told in its turn");
+    assert_eq!(story.heard(), "");
+    let effects = story.say("435 @2 passwords-busy\r\n");
+    assert_eq!((effects.len(), &*effects[2]), (4, &*effects[0]));
+}
+
+#[test]
+fn a_change_without_an_answer_was_made_or_not() {
+    let lost = |story: &mut Story| {
+        story.passwd("secret", "another");
+        let (account, proof) = story.prove(2, "secret");
+        assert!(proof.is_some());
+        let effects = story.lose();
+        assert!(
+            effects[1].starts_with("no answer: whether the password is changed"),
+            "{effects:?}"
+        );
+        story.wait();
+        account
+    };
+    // Made.
+    let mut story = Story::signed_in(false);
+    let account = lost(&mut story);
+    let notice = "the password was changed; signing in with the new one";
+    assert_eq!(story.sign_in_at(&account, 0), ["hang up", notice, "connect"]);
+    story.heard();
+    assert_eq!(story.sign_in_at(&account, 0)[0], "connected again; no messages were missed");
+    assert_eq!(story.heard(), "@1 who\r\n", "and is not asked for again");
+    // Not made.
+    let mut story = Story::signed_in(false);
+    lost(&mut story);
+    assert_eq!(story.sign_in(0)[0], "connected again; no messages were missed");
+    // Made while fred was signed in with the old one.
+    assert_eq!(story.say("190 password-changed\r\n"), ["hang up", notice, "connect"]);
+    // A third one, of which only the person knows.
+    story.model.connected(&[7; NONCE_ENTROPY_BYTES], story.now);
+    let effects = story.say(&format!("{GREETING}535 @signin not-authorized\r\n"));
+    assert_eq!(effects, ["hang up", "end: user or password is wrong"]);
+}
+
+#[test]
+fn whoever_says_that_it_is_changed_must_know_the_account() {
+    let impostor = STANDARD.encode(format!("v={}", STANDARD.encode([0; 32])));
+    for (said, why) in [
+        ("267 @2 dj1BQUFB changed", "the SCRAM message"),
+        (&*format!("267 @2 {impostor} changed"), "could not prove that it knows the account"),
+        ("334 @2 cj1h", "does not belong"),
+        ("334 @3 cj1h", "does not belong"),
+    ] {
+        let mut story = Story::signed_in(false);
+        story.passwd("secret", "another");
+        story.prove(2, "secret");
+        let effects = story.say(&format!("{said}\r\n"));
+        assert!(effects.iter().any(|effect| effect.contains(why)), "{said}: {effects:?}");
+    }
+    let mut story = Story::signed_in(false);
+    story.type_in("whoelse");
+    let effects = story.say("267 @2 - changed\r\n");
+    assert!(effects[1].contains("does not belong"), "{effects:?}");
+}
+
+#[test]
+fn no_password_is_taken_from_a_pipe() {
+    let mut story = Story::signed_in(true);
+    for line in ["passwd", "/passwd secret another"] {
+        let effects = story.type_in(line);
+        assert!(effects[0].starts_with("a password is changed at a terminal"), "{effects:?}");
+    }
+    assert_eq!(story.heard(), "");
 }
