@@ -39,6 +39,8 @@
 //!           +--> client ---> proto              limits, time, crypto, scram: leaves, for anyone
 //! ```
 //!
+//! Of `store`, `client` names the trait of a disk, so that its inbox can be tried on a bad one.
+//!
 //! `core` knows no socket, file, clock or log: an event and the time go in, actions come out.
 //! `proto` knows no state. Only `net` and two files of `store` can block or fail.
 //!
@@ -102,6 +104,7 @@
 //! | [`client::link`] | one connection without the socket: sign-in, questions and answers |
 //! | [`client::oneshot`] | a command that connects, asks and ends; what is tried again |
 //! | [`client::model`] | the companion: what is typed, what comes, and what is said again |
+//! | [`client::desk`] | model, inbox and keys in the one order in which nothing is lost |
 //! | [`client::screen`] | what it shows, in the words of telnet |
 //! | [`client::inbox`] | letters kept before they are acknowledged; keys that never repeat |
 //! | [`client::run`], `client::prompt` | its threads and its socket; what a person types at |

@@ -11,6 +11,7 @@ use crate::net::Clock;
 use crate::proto::coded_client::Kind;
 use crate::proto::name::UserName;
 use crate::scram::ScramFault;
+use crate::store::disk::FileDisk;
 use clap::Args;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -99,7 +100,7 @@ impl Client {
         Account::new(format!("{host}:{}", self.port), user, self.password_file.clone())
     }
 
-    fn setup(&self, address: &str, login: &Login, person: bool) -> Setup {
+    fn setup(&self, address: &str, login: &Login, person: bool) -> Setup<FileDisk> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_none_or(|term| term == "dumb");
         let colour = person && !dumb && set("NO_COLOR").is_none();
@@ -107,13 +108,18 @@ impl Client {
         Setup {
             address: address.into(),
             login: login.clone(),
-            inboxes: account::data_folder(),
-            config: account::folder(),
+            inboxes: Box::new(|| shared(account::data_folder(), "XDG_DATA_HOME")),
+            config: Box::new(|| shared(account::folder(), "XDG_CONFIG_HOME")),
             look: Look { colour, bell: person && !self.no_bell },
             person,
             clock: Box::new(move || clock.now()),
         }
     }
+}
+
+fn shared(folder: Option<PathBuf>, variable: &str) -> Result<FileDisk, String> {
+    let folder = folder.ok_or_else(|| format!("neither HOME nor {variable} is set"))?;
+    FileDisk::open_shared(&folder).map_err(|error| error.to_string())
 }
 
 fn asked_name(out: &mut dyn Write) -> Result<String, Failure> {

@@ -15,10 +15,8 @@
 
 use crate::proto::coded_client::{Condition, Letter};
 use crate::proto::id::LetterId;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use crate::store::disk::Disk;
+use std::io::{self, ErrorKind};
 
 const HEAD: &str = "mms inbox 1\n";
 /// A file that has grown beyond this is written anew at the next mark, in bytes: what was printed
@@ -28,12 +26,15 @@ const FILE_BYTES: u64 = 1 << 20;
 const DAMAGED: &str = "d";
 /// Keys that are drawn from the file at a time.
 const KEYS_AT_ONCE: u64 = 64;
+/// The file that the counter of keys is in.
+const COUNTER: &str = "installation";
 
 /// Letters kept for one user on one server.
 #[derive(Debug)]
-pub struct Inbox {
-    file: File,
-    path: PathBuf,
+pub struct Inbox<D: Disk> {
+    disk: D,
+    file: D::File,
+    name: String,
     size: u64,
     /// The greatest id that was kept.
     kept: Option<LetterId>,
@@ -42,36 +43,31 @@ pub struct Inbox {
     unsynced: bool,
 }
 
-impl Inbox {
+impl<D: Disk> Inbox<D> {
     /// Opens the inbox of this user on the server with this spool; makes it if it is missing.
     /// Fails if another program has it open.
-    pub fn open(folder: &Path, user: &str, spool: &str) -> io::Result<Self> {
+    pub fn open(mut disk: D, user: &str, spool: &str) -> io::Result<Self> {
         let plain = |word: &str| -> String {
             word.chars().filter(|&c| c.is_ascii_alphanumeric() || "._-".contains(c)).collect()
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let path = folder.join(format!("{}@{}.inbox", plain(user).to_lowercase(), plain(spool)));
-        let mut file = private(&path)?;
-        lock(&file)?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
+        let name = format!("{}@{}.inbox", plain(user).to_lowercase(), plain(spool));
+        let file = open_or_create(&mut disk, &name)?;
+        let bytes = content(&mut disk, &file)?;
         // What was cut off in the middle of a line was not promised to anybody.
-        let end = text.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-        let text = String::from_utf8_lossy(&text[..end]);
-        let mut inbox =
-            Self { file, path, size: end as u64, kept: None, unprinted: vec![], unsynced: false };
+        let end = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+        let text = String::from_utf8_lossy(&bytes[..end]);
         if end > 0 && !text.starts_with(HEAD) {
             return Err(io::Error::new(ErrorKind::InvalidData, "this is no inbox of mms"));
         }
+        let (size, unprinted) = (end as u64, vec![]);
+        let mut inbox = Self { disk, file, name, size, kept: None, unprinted, unsynced: false };
         for line in text.lines().skip(1) {
             inbox.read(line);
         }
-        inbox.file.set_len(end as u64)?;
-        inbox.file.seek(SeekFrom::End(0))?;
         if end == 0 {
             inbox.append(HEAD)?;
             inbox.sync()?;
-            File::open(folder)?.sync_all()?;
+            inbox.disk.sync_dir()?;
         }
         Ok(inbox)
     }
@@ -122,7 +118,7 @@ impl Inbox {
     /// Makes durable what was kept.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.unsynced {
-            self.file.sync_data()?;
+            self.disk.sync_data(&self.file)?;
             self.unsynced = false;
         }
         Ok(())
@@ -143,41 +139,41 @@ impl Inbox {
             text.push_str(&format!("h {kept}\n"));
         }
         self.unprinted.iter().for_each(|letter| text.push_str(&line(letter)));
-        let new = self.path.with_extension("new");
-        let mut file = private(&new)?;
-        lock(&file)?;
-        file.set_len(0)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
+        let new = format!("{}.new", self.name);
+        match self.disk.remove(&new) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let file = self.disk.create(&new)?;
+        self.disk.write_all_at(&file, 0, text.as_bytes())?;
+        self.disk.sync_data(&file)?;
+        self.disk.rename(&new, &self.name)?;
         (self.file, self.size, self.unsynced) = (file, text.len() as u64, false);
         Ok(())
     }
 
     fn append(&mut self, text: &str) -> io::Result<()> {
         self.unsynced = true;
-        if let Err(error) = self.file.write_all(text.as_bytes()) {
-            // Half a line would spoil the next one.
-            self.file.set_len(self.size)?;
-            self.file.seek(SeekFrom::End(0))?;
-            return Err(error);
-        }
+        // What of it is there after an error is overwritten by the next one.
+        self.disk.write_all_at(&self.file, self.size, text.as_bytes())?;
         self.size += text.len() as u64;
         Ok(())
     }
 }
 
-fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+fn open_or_create<D: Disk>(disk: &mut D, name: &str) -> io::Result<D::File> {
+    match disk.open(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => disk.create(name),
+        opened => opened,
+    }
 }
 
-fn lock(file: &File) -> io::Result<()> {
-    file.try_lock().map_err(|error| match error {
-        fs::TryLockError::WouldBlock => {
-            io::Error::new(ErrorKind::WouldBlock, "another mms client is using it")
-        }
-        fs::TryLockError::Error(error) => error,
-    })
+fn content<D: Disk>(disk: &mut D, file: &D::File) -> io::Result<Vec<u8>> {
+    let length = disk.len(file)?;
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    let read = disk.read_at(file, 0, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 fn line(letter: &Letter) -> String {
@@ -207,16 +203,16 @@ fn unescaped(text: &str) -> String {
 
 /// The names of messages: an installation and a counter that never goes back.
 #[derive(Debug)]
-pub struct Keys {
+pub struct Keys<D: Disk> {
     installation: String,
     next: u64,
     /// Those below it are drawn.
     drawn: u64,
     /// Where it is written; without it the installation is one of this run only.
-    file: Option<File>,
+    file: Option<(D, D::File)>,
 }
 
-impl Keys {
+impl<D: Disk> Keys<D> {
     /// Keys of this run only.
     #[must_use]
     pub fn of_this_run(dice: u64) -> Self {
@@ -225,19 +221,16 @@ impl Keys {
 
     /// Keys that go on where the last run ended. Fails if another program uses them: a server
     /// remembers only those near the greatest, so two must not share them.
-    pub fn open(folder: &Path, dice: u64) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let mut file = private(&folder.join("installation"))?;
-        lock(&file)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
+    pub fn open(mut disk: D, dice: u64) -> io::Result<Self> {
+        let file = open_or_create(&mut disk, COUNTER)?;
+        let text = String::from_utf8(content(&mut disk, &file)?).unwrap_or_default();
         let known = text.trim_end().split_once(' ').and_then(|(name, next)| {
             let plain = name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
             Some((name.to_owned(), next.parse().ok()?)).filter(|_| plain)
         });
         // A damaged file is a new installation: no key of the old one is ever used again.
         let (installation, next) = known.unwrap_or_else(|| (format!("{dice:016x}"), 1));
-        let mut keys = Self { installation, next, drawn: next, file: Some(file) };
+        let mut keys = Self { installation, next, drawn: next, file: Some((disk, file)) };
         keys.draw()?;
         Ok(keys)
     }
@@ -255,12 +248,12 @@ impl Keys {
     }
 
     fn draw(&mut self) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some((disk, file)) = &mut self.file else { return Ok(()) };
         let drawn = self.next.saturating_add(KEYS_AT_ONCE);
-        file.seek(SeekFrom::Start(0))?;
         // Of one length, so that a line is never half new.
-        file.write_all(format!("{} {drawn:020}\n", self.installation).as_bytes())?;
-        file.sync_data()?;
+        let line = format!("{} {drawn:020}\n", self.installation);
+        disk.write_all_at(file, 0, line.as_bytes())?;
+        disk.sync_data(file)?;
         self.drawn = drawn;
         Ok(())
     }
@@ -269,6 +262,9 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::disk::FileDisk;
+    use std::fs;
+    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     struct Folder(PathBuf);
@@ -282,8 +278,12 @@ mod tests {
             Self(path)
         }
 
-        fn open(&self) -> Inbox {
-            Inbox::open(&self.0, "Tim", "00aa").unwrap()
+        fn disk(&self) -> FileDisk {
+            FileDisk::open_shared(&self.0).unwrap()
+        }
+
+        fn open(&self) -> Inbox<FileDisk> {
+            Inbox::open(self.disk(), "Tim", "00aa").unwrap()
         }
     }
 
@@ -308,7 +308,7 @@ mod tests {
         inbox.keep(&nasty).unwrap();
         inbox.sync().unwrap();
         inbox.printed(letter(1, "").id).unwrap();
-        assert!(Inbox::open(&folder.0, "tim", "00aa").is_err(), "one program at a time");
+        assert!(Inbox::open(folder.disk(), "tim", "00aa").is_err(), "one program at a time");
         drop(inbox);
         let path = folder.0.join("tim@00aa.inbox");
         let mut whole = fs::read(&path).unwrap();
@@ -357,12 +357,12 @@ mod tests {
     #[test]
     fn no_key_is_used_twice() {
         let folder = Folder::new();
-        let mut keys = Keys::open(&folder.0, 7).unwrap();
+        let mut keys = Keys::open(folder.disk(), 7).unwrap();
         let mut used: Vec<_> = (0..100).map(|_| keys.take()).collect();
         assert_eq!(used[0], "0000000000000007:1");
-        assert!(Keys::open(&folder.0, 8).is_err());
+        assert!(Keys::open(folder.disk(), 8).is_err());
         drop(keys);
-        let mut keys = Keys::open(&folder.0, 9).unwrap();
+        let mut keys = Keys::open(folder.disk(), 9).unwrap();
         used.extend((0..100).map(|_| keys.take()));
         assert!(used[199].starts_with("0000000000000007:"));
         used.sort();

@@ -1,7 +1,9 @@
-//! The client's side of a conversation. `link`, `model`, `screen` and `shown` are pure; `oneshot`,
-//! `run`, `prompt`, `hidden`, `inbox` and `keys` reach for sockets, the terminal and files. Knows
-//! nothing of the server but its protocol.
+//! The client's side of a conversation. `link`, `model`, `screen` and `shown` are pure; `desk`
+//! and `inbox` reach for files by a [`Disk`](crate::store::disk::Disk) alone; `oneshot`, `run`,
+//! `prompt`, `hidden` and `keys` for sockets, the terminal and files. Knows nothing of the server
+//! but its protocol.
 
+pub mod desk;
 mod hidden;
 pub mod inbox;
 pub mod keys;

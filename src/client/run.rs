@@ -1,23 +1,22 @@
-//! The companion's threads and its socket, around a [`Model`].
+//! The companion's threads and its socket, around a [`Desk`].
 //!
 //! ```text
-//! prompt (main) --lines--> driver (model, inbox, writes) --connect--> reader (one a socket)
-//!      ^                     |                   ^------------- bytes ----------+
+//! prompt (main) --lines--> driver (desk, writes) --connect--> reader (one a socket)
+//!      ^                     |            ^------------- bytes ----------+
 //!      +------- Paper <------+
 //! ```
 
-use super::inbox::{Inbox, Keys};
+use super::desk::{Desk, Wish};
 use super::link::{Login, Password};
-use super::model::{Effect, End, Ingredients, Model};
+use super::model::{End, Ingredients, Model};
 use super::oneshot::{Trouble, entropy};
 use super::prompt::{PIPE_LINES, Paper, Prompt, lock, plain_lines, spawn};
-use super::screen::{self, Line, Look, Tone};
+use super::screen::{Line, Look, Tone};
 use crate::limits::ROUNDS_OWN_MOST;
-use crate::proto::id::LetterId;
-use crate::time::{Millis, Now};
+use crate::store::disk::Disk;
+use crate::time::Now;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -28,16 +27,19 @@ const CONNECT_MS: u64 = 10_000;
 /// Longest wait for a server that does not read, in milliseconds.
 const WRITE_MS: u64 = 30_000;
 
+/// Opens a directory, or says why it cannot be had.
+pub type Open<D> = Box<dyn Fn() -> Result<D, String> + Send>;
+
 /// Everything that the companion needs to know.
-pub struct Setup {
+pub struct Setup<D> {
     /// `host:port`.
     pub address: String,
     /// As whom.
     pub login: Login,
     /// Where inboxes are.
-    pub inboxes: Option<PathBuf>,
+    pub inboxes: Open<D>,
     /// Where the counter of keys is.
-    pub config: Option<PathBuf>,
+    pub config: Open<D>,
     /// What the terminal is good for.
     pub look: Look,
     /// A person sits at a terminal.
@@ -67,7 +69,7 @@ pub(super) enum News {
 }
 
 /// Runs the companion until its person leaves, or it must end.
-pub fn run(setup: Setup) -> Result<End, Trouble> {
+pub fn run<D: Disk + 'static>(setup: Setup<D>) -> Result<End, Trouble> {
     let dice = u64::from_le_bytes(entropy()?);
     let (wire, inputs) = mpsc::channel();
     let (news, told) = mpsc::channel();
@@ -77,23 +79,15 @@ pub fn run(setup: Setup) -> Result<End, Trouble> {
     let names = Arc::new(Mutex::new(Vec::new()));
     let mut prompt = if setup.person { Prompt::new(&paper, &names, setup.look) } else { None };
     let person = setup.person;
-    let mut driver = Driver {
-        model: Model::new(setup.login.clone(), !person, dice),
-        keys: None,
-        inbox: None,
-        seen: None,
-        unread: None,
-        stream: None,
-        connection: 0,
-        paper: Arc::clone(&paper),
-        names,
-        news,
-        freed,
-        wire: wire.clone(),
-        dice,
-        setup,
-    };
-    let driver: JoinHandle<Result<End, Trouble>> = spawn(move || driver.run(&inputs));
+    let (shared, its_wire) = (Arc::clone(&paper), wire.clone());
+    let driver: JoinHandle<Result<End, Trouble>> = spawn(move || {
+        let Setup { address, login, inboxes, config, look, clock, .. } = setup;
+        let desk = Desk::new(Model::new(login, !person, dice), inboxes, config, dice);
+        let (stream, connection, paper, wire) = (None, 0, shared, its_wire);
+        let world =
+            Driver { desk, stream, connection, paper, names, news, freed, wire, address, look };
+        world.run(&inputs, &clock)
+    });
     if matches!(told.recv(), Ok(News::SignedIn)) {
         if let Some(prompt) = &mut prompt {
             let leave = prompt.lines(&wire, &paper, &told);
@@ -112,16 +106,9 @@ pub fn run(setup: Setup) -> Result<End, Trouble> {
     end.unwrap_or_else(|_| Err(Trouble::Unreachable(io::Error::other("a fault of mms"))))
 }
 
-/// Owns the model and does what it wishes.
-struct Driver {
-    setup: Setup,
-    model: Model,
-    keys: Option<Keys>,
-    inbox: Option<Inbox>,
-    /// The last letter that was taken.
-    seen: Option<LetterId>,
-    /// Shown soon, and to be acknowledged or marked then.
-    unread: Option<LetterId>,
+/// Owns the desk and does what it wishes.
+struct Driver<D: Disk> {
+    desk: Desk<D>,
     stream: Option<TcpStream>,
     /// Counts connections; what comes from an earlier one is passed over.
     connection: u64,
@@ -130,18 +117,15 @@ struct Driver {
     news: Sender<News>,
     freed: Receiver<()>,
     wire: Sender<Wire>,
-    dice: u64,
+    address: String,
+    look: Look,
 }
 
-impl Driver {
-    fn now(&self) -> Millis {
-        (self.setup.clock)().mono
-    }
-
-    fn run(&mut self, inputs: &Receiver<Wire>) -> Result<End, Trouble> {
+impl<D: Disk> Driver<D> {
+    fn run(mut self, inputs: &Receiver<Wire>, clock: &dyn Fn() -> Now) -> Result<End, Trouble> {
         let mut end = None;
         while end.is_none() {
-            end = self.effects()?;
+            end = self.wishes(clock());
             self.write();
             if lock(&self.paper.state).deaf {
                 // Nobody can be shown anything any more; what was not shown is not acknowledged.
@@ -150,16 +134,16 @@ impl Driver {
             if end.is_some() {
                 break;
             }
-            let input = match self.model.deadline() {
+            let input = match self.desk.model.deadline() {
                 Some(deadline) => {
-                    let left = Duration::from_millis(deadline.since(self.now()));
+                    let left = Duration::from_millis(deadline.since(clock().mono));
                     inputs.recv_timeout(left)
                 }
                 None => inputs.recv().map_err(RecvTimeoutError::from),
             };
             match input {
-                Ok(input) => self.take(input)?,
-                Err(_) => self.model.tick(self.now()),
+                Ok(input) => self.take(input, clock())?,
+                Err(_) => self.desk.model.tick(clock().mono),
             }
             self.read();
         }
@@ -170,7 +154,8 @@ impl Driver {
         // Whoever waits at the prompt must be told before all is shown.
         let told = self.news.send(News::Ended);
         if told.is_ok() && lock(&self.paper.state).prompted {
-            self.show(&Line::new(Tone::Notice, "press Enter to leave"));
+            let line = Line::new(Tone::Notice, "press Enter to leave");
+            self.paper.put(self.look.paint(&line), None);
             while lock(&self.paper.state).prompted && inputs.recv().is_ok() {
                 self.read();
             }
@@ -179,170 +164,64 @@ impl Driver {
         Ok(end.unwrap_or(End::Left))
     }
 
-    fn take(&mut self, input: Wire) -> Result<(), Trouble> {
-        let now = self.now();
+    fn take(&mut self, input: Wire, now: Now) -> Result<(), Trouble> {
+        let (model, now) = (&mut self.desk.model, now.mono);
         match input {
             Wire::Open(n, stream) if n == self.connection => {
                 self.stream = Some(stream);
-                self.model.connected(&entropy()?, now);
+                model.connected(&entropy()?, now);
             }
-            Wire::Failed(n, error) if n == self.connection => self.model.unreachable(error, now),
-            Wire::Bytes(n, bytes) if n == self.connection => self.model.receive(&bytes, now),
-            Wire::Gone(n) if n == self.connection => self.model.gone(now),
-            Wire::Typed(line) => {
-                let keys = match self.keys.take() {
-                    Some(keys) => keys,
-                    None => self.open_keys(),
-                };
-                let keys = self.keys.insert(keys);
-                self.model.typed(&line, &mut || keys.take(), now);
-            }
+            Wire::Failed(n, error) if n == self.connection => model.unreachable(error, now),
+            Wire::Bytes(n, bytes) if n == self.connection => model.receive(&bytes, now),
+            Wire::Gone(n) if n == self.connection => model.gone(now),
+            Wire::Typed(line) => self.desk.typed(&line, now),
             Wire::Passwd(current, new) => {
                 let (nonce, salt, rounds) = (entropy()?, entropy()?, ROUNDS_OWN_MOST);
                 let with = Ingredients { nonce, salt, rounds };
-                self.model.passwd(current, &new, &with, now);
+                model.passwd(current, &new, &with, now);
             }
-            Wire::Leave => self.model.leave(now),
+            Wire::Leave => model.leave(now),
             Wire::Open(..) | Wire::Failed(..) | Wire::Bytes(..) | Wire::Gone(_) | Wire::Read => {}
         }
         Ok(())
     }
 
-    /// Does what the model wishes. The letters among it are durable before they are shown.
-    fn effects(&mut self) -> Result<Option<End>, Trouble> {
+    fn wishes(&mut self, now: Now) -> Option<End> {
         let mut end = None;
-        let mut last = None;
-        let mut lines = Vec::new();
-        while let Some(effect) = self.model.effect() {
-            match effect {
-                Effect::Show(line) => lines.push((self.setup.look.paint(&line), None)),
-                Effect::Letter(letter) => {
-                    last = last.max(Some(letter.id));
-                    if self.is_new(&letter) {
-                        let unix_ms = (self.setup.clock)().unix_ms;
-                        let line = screen::letter(&letter, letter.again, unix_ms);
-                        lines.push((self.setup.look.paint(&line), Some(letter.id)));
-                    }
-                }
-                Effect::Opened { user, spool } => {
-                    self.open_inbox(&user, &spool, &mut lines);
-                    // It may have left already.
-                    _ = self.news.send(News::SignedIn);
-                }
-                Effect::Connect => self.connect(),
-                Effect::HangUp => {
+        for wish in self.desk.wishes(now) {
+            match wish {
+                Wish::Show(line, letter) => self.paper.put(self.look.paint(&line), letter),
+                // It may have left already.
+                Wish::SignedIn => _ = self.news.send(News::SignedIn),
+                Wish::Connect => self.connect(),
+                Wish::HangUp => {
                     self.connection += 1;
                     if let Some(stream) = self.stream.take() {
                         // It may be closed already.
                         _ = stream.shutdown(Shutdown::Both);
                     }
                 }
-                Effect::Names(names) => *lock(&self.names) = names,
-                Effect::Done => _ = self.freed.try_recv(),
-                Effect::End(ended) => end = Some(ended),
+                Wish::Names(names) => *lock(&self.names) = names,
+                Wish::Done => _ = self.freed.try_recv(),
+                Wish::End(ended) => end = Some(ended),
             }
         }
-        if let Some(inbox) = &mut self.inbox
-            && let Err(error) = inbox.sync()
-        {
-            self.without_inbox(&error.to_string(), &mut lines);
-        }
-        for (line, id) in lines {
-            self.paper.put(line, id);
-        }
-        if let Some(last) = last {
-            if self.inbox.is_some() {
-                self.model.acknowledge(last);
-            } else {
-                // Once it was shown.
-                self.unread = Some(last);
-                self.read();
-            }
-        }
-        Ok(end)
+        self.read();
+        end
     }
 
-    /// Takes a letter in, unless it was before.
-    fn is_new(&mut self, letter: &crate::proto::coded_client::Letter) -> bool {
-        let kept = self.inbox.as_ref().is_some_and(|inbox| inbox.has(letter.id));
-        if kept || self.seen.is_some_and(|seen| letter.id <= seen) {
-            return false;
-        }
-        self.seen = Some(letter.id);
-        if let Some(inbox) = &mut self.inbox
-            && let Err(error) = inbox.keep(letter)
-        {
-            let mut lines = Vec::new();
-            self.without_inbox(&error.to_string(), &mut lines);
-            lines.into_iter().for_each(|(line, id)| self.paper.put(line, id));
-        }
-        true
-    }
-
-    /// Marks or acknowledges what has been shown.
+    /// Tells the desk what has been shown.
     fn read(&mut self) {
-        let Some(shown) = lock(&self.paper.state).shown else { return };
-        if let Some(inbox) = &mut self.inbox {
-            let open = inbox.unprinted().first().is_some_and(|letter| letter.id <= shown);
-            // A mark that cannot be written costs one repetition at the next start.
-            _ = if open { inbox.printed(shown) } else { Ok(()) };
-        } else if self.unread.is_some_and(|unread| unread <= shown || self.seen <= Some(shown)) {
-            if let Some(unread) = self.unread.take() {
-                self.model.acknowledge(unread);
-            }
+        let shown = lock(&self.paper.state).shown;
+        if let Some(shown) = shown {
+            self.desk.shown(shown);
             self.write();
-        }
-    }
-
-    fn show(&self, line: &Line) {
-        self.paper.put(self.setup.look.paint(line), None);
-    }
-
-    fn open_inbox(&mut self, user: &str, spool: &str, lines: &mut Vec<(String, Option<LetterId>)>) {
-        if self.inbox.is_some() || self.seen.is_some() {
-            return;
-        }
-        let Some(folder) = &self.setup.inboxes else {
-            return self.without_inbox("neither HOME nor XDG_DATA_HOME is set", lines);
-        };
-        match Inbox::open(folder, user, spool) {
-            Ok(inbox) => {
-                let unix_ms = (self.setup.clock)().unix_ms;
-                for letter in inbox.unprinted() {
-                    let line = screen::letter(letter, true, unix_ms);
-                    lines.push((self.setup.look.paint(&line), Some(letter.id)));
-                }
-                self.inbox = Some(inbox);
-            }
-            Err(error) => {
-                let why = format!("{}: {error}", folder.display());
-                self.without_inbox(&why, lines);
-            }
-        }
-    }
-
-    /// Says once that messages are not kept.
-    fn without_inbox(&mut self, why: &str, lines: &mut Vec<(String, Option<LetterId>)>) {
-        self.inbox = None;
-        let words = format!(
-            "no inbox ({}): messages leave the server as soon as they are shown",
-            super::shown::Shown(why)
-        );
-        lines.push((self.setup.look.paint(&Line::new(Tone::Trouble, words)), None));
-    }
-
-    fn open_keys(&mut self) -> Keys {
-        let opened = self.setup.config.as_ref().map(|folder| Keys::open(folder, self.dice));
-        match opened {
-            Some(Ok(keys)) => keys,
-            // Those of one run do as well: nothing typed outlives the run.
-            Some(Err(_)) | None => Keys::of_this_run(self.dice),
         }
     }
 
     fn connect(&mut self) {
         self.connection += 1;
-        let (n, wire, address) = (self.connection, self.wire.clone(), self.setup.address.clone());
+        let (n, wire, address) = (self.connection, self.wire.clone(), self.address.clone());
         // Ends when the connection does, or with the process.
         drop(spawn(move || {
             // If the driver has ended, nobody wants to know.
@@ -354,7 +233,8 @@ impl Driver {
     }
 
     fn write(&mut self) {
-        let output = self.model.take_output();
+        // Once there is nobody to say it to, it is said to nobody.
+        let output = self.desk.take_output();
         let Some(stream) = self.stream.as_mut().filter(|_| !output.is_empty()) else { return };
         if stream.write_all(&output).is_err() {
             // The reader notices, and first reads what the server said last.

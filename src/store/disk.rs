@@ -65,6 +65,8 @@ impl error::Error for OpenError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
     Full,
+    /// Other programs have other files in it: each locks its own.
+    Shared,
     ReadOnly,
 }
 
@@ -114,6 +116,17 @@ impl FileDisk {
         Ok(Self { dir: dir.to_owned(), handle, access: Access::Full, _lock: Some(lock) })
     }
 
+    /// Opens `dir` for one of the programs that have files there; makes it if it is missing. An
+    /// open file is locked, as long as it lives: a second program that opens it fails with
+    /// [`io::ErrorKind::WouldBlock`].
+    pub fn open_shared(dir: &Path) -> Result<Self, OpenError> {
+        make_missing(dir).map_err(|e| {
+            OpenError::CannotCreate(format!("cannot make directory {}: {e}", dir.display()))
+        })?;
+        let handle = File::open(dir).map_err(|e| open_error(dir, &e))?;
+        Ok(Self { dir: dir.to_owned(), handle, access: Access::Shared, _lock: None })
+    }
+
     /// Opens `dir` to look at it, whether or not a server runs there. Refuses every change.
     pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
         let handle = File::open(dir).map_err(|e| open_error(dir, &e))?;
@@ -127,13 +140,22 @@ impl FileDisk {
 
     fn writable(&self, name: &str) -> io::Result<()> {
         match self.access {
-            Access::Full => Ok(()),
+            Access::Full | Access::Shared => Ok(()),
             Access::ReadOnly => Err(self.error(name, &io::ErrorKind::ReadOnlyFilesystem.into())),
         }
     }
 
     fn opened(&self, name: &str, options: &OpenOptions) -> io::Result<OpenFile> {
         let file = options.open(self.dir.join(name)).map_err(|e| self.error(name, &e))?;
+        if self.access == Access::Shared {
+            file.try_lock().map_err(|e| match e {
+                TryLockError::WouldBlock => {
+                    let used = "another program is using it";
+                    self.error(name, &io::Error::new(io::ErrorKind::WouldBlock, used))
+                }
+                TryLockError::Error(e) => self.error(name, &e),
+            })?;
+        }
         Ok(OpenFile { file, name: name.to_owned() })
     }
 }
@@ -149,22 +171,28 @@ fn open_error(path: &Path, e: &io::Error) -> OpenError {
     }
 }
 
-/// Makes `dir` if it is missing, and tightens its mode if others could look in.
-fn make_directory(dir: &Path) -> Result<(), OpenError> {
-    let cannot = |e: &io::Error| {
-        OpenError::CannotCreate(format!("cannot make spool directory {}: {e}", dir.display()))
-    };
+/// Makes `dir` and what is missing above it, durably and for this user alone.
+fn make_missing(dir: &Path) -> io::Result<()> {
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
     if !missing.is_empty() {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| cannot(&e))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
     // A letter is durable only if the directory it lies in is.
     for made in missing {
         let parent = made.parent().filter(|path| !path.as_os_str().is_empty());
         let parent = parent.unwrap_or_else(|| Path::new("."));
-        File::open(parent).and_then(|handle| handle.sync_all()).map_err(|e| cannot(&e))?;
+        File::open(parent).and_then(|handle| handle.sync_all())?;
     }
+    Ok(())
+}
+
+/// Makes `dir` if it is missing, and tightens its mode if others could look in.
+fn make_directory(dir: &Path) -> Result<(), OpenError> {
+    let cannot = |e: &io::Error| {
+        OpenError::CannotCreate(format!("cannot make spool directory {}: {e}", dir.display()))
+    };
+    make_missing(dir).map_err(|e| cannot(&e))?;
     let found = fs::metadata(dir).map_err(|e| open_error(dir, &e))?;
     if !found.is_dir() {
         return Err(cannot(&io::ErrorKind::NotADirectory.into()));
@@ -211,7 +239,7 @@ impl Disk for FileDisk {
     }
 
     fn open(&mut self, name: &str) -> io::Result<OpenFile> {
-        self.opened(name, OpenOptions::new().read(true).write(self.access == Access::Full))
+        self.opened(name, OpenOptions::new().read(true).write(self.access != Access::ReadOnly))
     }
 
     fn len(&mut self, file: &OpenFile) -> io::Result<u64> {
