@@ -6,6 +6,7 @@
 
 pub mod model;
 pub mod player;
+pub mod port;
 pub mod rng;
 pub mod server;
 pub mod sim_disk;

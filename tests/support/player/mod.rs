@@ -9,18 +9,16 @@ mod words;
 
 pub use words::{Block, blocks};
 
+use super::port::{News, Port, receiver};
 use super::rng::Rng;
 use super::sim_disk::{Aftermath, Fault, SimDisk};
-use mms::core::event::{Conn, End, Event, Flow, Input, Saved, Trust};
+use mms::core::event::{Conn, End, Event, Saved, Trust};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::core::password::Verifier;
 use mms::engine::{Engine, Output, SavePassword};
 use mms::limits;
-use mms::proto::line::{Frame, Framer};
 use mms::proto::name::UserName;
-use mms::proto::reply::{Flushed, Reply};
-use mms::proto::telnet::Telnet;
-use mms::proto::{coded, plain};
+use mms::proto::reply::Flushed;
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
 use std::collections::{BTreeMap, VecDeque};
@@ -57,43 +55,17 @@ const GREETING: [&str; 2] =
 
 /// One connection, seen from both ends.
 struct Peer {
-    conn: Conn,
-    framer: Framer,
-    telnet: Option<Telnet>,
-    inbox: Vec<u8>,
-    out: Vec<u8>,
+    port: Port,
     /// What arrived and was not stated yet.
     got: VecDeque<String>,
-    said: u32,
-    /// The last of them that was a letter.
-    letter_said: u32,
-    held: bool,
-    /// The machine acknowledges nothing.
-    silent: bool,
-    /// It closed its side.
-    closed: bool,
-    gone: bool,
-    /// It has switched to the coded dialect.
-    coded: bool,
 }
 
 impl Peer {
     /// What was said arrives, line by line.
     fn receive(&mut self) {
-        if let Some(telnet) = self.telnet.as_mut().filter(|_| !self.gone) {
-            telnet.ask_mark(self.letter_said, &mut self.out);
-        }
-        let out = std::mem::take(&mut self.out);
-        self.got.extend(if self.coded { coded_lines(&out) } else { spelled(&out) });
+        let out = self.port.take_out();
+        self.got.extend(if self.port.coded { coded_lines(&out) } else { spelled(&out) });
     }
-}
-
-#[derive(Debug)]
-enum News {
-    Acknowledged(Conn, u32),
-    Drained(Conn),
-    Closed(Conn, End),
-    Save(SavePassword),
 }
 
 /// Whether the password file takes a change.
@@ -228,7 +200,7 @@ impl Player {
             }
             [whose, "connection", "breaks"] => self.breaks(owner(whose)?),
             [whose, "machine", "falls", "silent"] => {
-                self.peer(owner(whose)?)?.silent = true;
+                self.peer(owner(whose)?)?.port.silent = true;
                 Ok(())
             }
             [whose, "machine", "answers", "again"] => self.answers_again(owner(whose)?),
@@ -318,27 +290,13 @@ impl Player {
     }
 
     fn connect(&mut self, who: &str, address: &str) -> Result<(), String> {
-        if self.peers.get(who).is_some_and(|peer| !peer.gone) {
+        if self.peers.get(who).is_some_and(|peer| !peer.port.gone) {
             return Err(format!("{who} is connected already"));
         }
         let address: IpAddr = address.parse().map_err(|_| format!("no address: {address}"))?;
         let conn = Conn(self.connections);
         self.connections += 1;
-        let peer = Peer {
-            coded: false,
-            conn,
-            framer: Framer::default(),
-            telnet: None,
-            inbox: vec![],
-            out: vec![],
-            got: VecDeque::new(),
-            said: 0,
-            letter_said: 0,
-            held: false,
-            silent: false,
-            closed: false,
-            gone: false,
-        };
+        let peer = Peer { port: Port::new(conn), got: VecDeque::new() };
         self.peers.insert(who.to_owned(), peer);
         let trust = if address.is_loopback() { Trust::Trusted } else { Trust::Stranger };
         let now = self.now();
@@ -373,26 +331,17 @@ impl Player {
         self.stated_by(who)
     }
 
-    /// Bytes from the peer, as `Port::read` takes them.
+    /// Bytes from the peer.
     fn input(&mut self, who: &str, bytes: &[u8]) -> Result<(), String> {
-        let peer = self.peer(who)?;
-        if peer.gone || peer.closed {
+        let port = &self.peer(who)?.port;
+        if port.gone || port.closed {
             return Err(format!("{who} is not connected any more"));
         }
-        let (mut bytes, conn, mut marked) = (bytes.to_vec(), peer.conn, None);
-        if peer.telnet.is_some() || !Telnet::is_needless(&bytes) {
-            let telnet = peer.telnet.get_or_insert_default();
-            let kept = telnet.filter(&mut bytes, &mut peer.out);
-            bytes.truncate(kept);
-            marked = telnet.take_answered();
-        }
-        peer.inbox.extend_from_slice(&bytes);
+        self.engine()?;
         let now = self.now();
-        if let Some(through) = marked {
-            self.engine()?.handle(Event::Marked { conn, through }, now);
-        }
-        self.engine()?.handle(Event::Stirred { conn }, now);
-        self.lines(who)?;
+        let Self { engine, peers, .. } = self;
+        let engine = engine.as_mut().ok_or("the server does not run")?;
+        peers.get_mut(who).expect("it was looked up").port.take(bytes, engine, now);
         self.settle()
     }
 
@@ -401,55 +350,28 @@ impl Player {
         let now = self.now();
         let Self { engine, peers, .. } = self;
         let engine = engine.as_mut().ok_or("the server does not run")?;
-        let peer = peers.get_mut(who).expect("it was looked up");
-        while !peer.held && !peer.gone {
-            let (used, frame) = peer.framer.next(&peer.inbox, engine.limits(peer.conn));
-            let flow = match frame {
-                None => {
-                    peer.inbox.drain(..used);
-                    break;
-                }
-                Some(Frame::Line(line)) => {
-                    engine.handle(Event::Line { conn: peer.conn, line, body: None }, now)
-                }
-                Some(Frame::Counted(line, body)) => {
-                    engine.handle(Event::Line { conn: peer.conn, line, body: Some(body) }, now)
-                }
-                Some(Frame::TooMany(line, bytes)) => {
-                    engine.handle(Event::TextTooLong { conn: peer.conn, line, bytes }, now)
-                }
-                Some(Frame::Miscounted) => {
-                    engine.handle(Event::Miscounted { conn: peer.conn }, now)
-                }
-                Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn: peer.conn }, now),
-            };
-            peer.inbox.drain(..used);
-            peer.held = flow == Flow::Hold;
-        }
-        if peer.closed && !peer.held && !peer.gone {
-            engine.handle(Event::Ended { conn: peer.conn }, now);
-        }
+        peers.get_mut(who).expect("it was looked up").port.lines(engine, now);
         Ok(())
     }
 
     fn close(&mut self, who: &str) -> Result<(), String> {
-        self.peer(who)?.closed = true;
+        self.peer(who)?.port.closed = true;
         self.lines(who)?;
         self.settle()
     }
 
     fn breaks(&mut self, who: &str) -> Result<(), String> {
-        let peer = self.peer(who)?;
-        peer.gone = true;
-        let conn = peer.conn;
+        let port = &mut self.peer(who)?.port;
+        port.gone = true;
+        let conn = port.conn;
         self.news.push(News::Closed(conn, End::Broken));
         self.settle()
     }
 
     fn answers_again(&mut self, who: &str) -> Result<(), String> {
-        let peer = self.peer(who)?;
-        peer.silent = false;
-        let (conn, said) = (peer.conn, peer.said);
+        let port = &mut self.peer(who)?.port;
+        port.silent = false;
+        let (conn, said) = (port.conn, port.said);
         self.news.push(News::Acknowledged(conn, said));
         self.settle()
     }
@@ -521,27 +443,17 @@ impl Player {
             let Self { engine, peers, news, users, file, .. } = self;
             let Some(engine) = engine else { return Err("the server does not run".into()) };
             for news in std::mem::take(news) {
-                let event = match news {
-                    News::Acknowledged(conn, through) => {
-                        Event::Acknowledged { conn, through, input: Input::Taken }
-                    }
-                    News::Drained(conn) => Event::Drained { conn },
-                    News::Closed(conn, end) => Event::Closed { conn, end },
-                    News::Save(save) => {
-                        let saved = replace(users, *file, &save);
-                        Event::PasswordSaved { change: save.change, saved }
-                    }
-                };
-                engine.handle(event, now);
+                let saves = |save: &SavePassword| replace(users, *file, save);
+                engine.handle(news.event(saves), now);
             }
             if engine.deadline().is_some_and(|at| at <= now.mono) {
                 engine.tick(now);
             }
             if engine.commit().is_err() {
                 // The process ends; the kernel closes its sockets.
-                for peer in peers.values_mut().filter(|peer| !peer.gone) {
+                for peer in peers.values_mut().filter(|peer| !peer.port.gone) {
                     peer.got.push_back("(closes)".into());
-                    peer.gone = true;
+                    peer.port.gone = true;
                 }
                 self.engine = None;
                 return Ok(());
@@ -552,8 +464,8 @@ impl Player {
             for peer in peers.values_mut() {
                 peer.receive();
             }
-            for peer in peers.values_mut().filter(|peer| peer.gone) {
-                peer.inbox.clear();
+            for peer in peers.values_mut().filter(|peer| peer.port.gone) {
+                peer.port.inbox.clear();
             }
             let due = engine.deadline().is_some_and(|at| at <= now.mono);
             let busy = due || !news.is_empty() || !resumed.is_empty();
@@ -580,65 +492,26 @@ fn replace(users: &mut [(UserName, Verifier)], file: File, save: &SavePassword) 
     }
 }
 
-/// What the server says, as `Port` does it.
+/// What the server says, and to whom.
 fn speak(
     output: Output<'_>,
     peers: &mut BTreeMap<String, Peer>,
     news: &mut Vec<News>,
     resumed: &mut Vec<String>,
 ) {
-    let conn = match output {
-        Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
-        Output::Watch(conn) | Output::Look(conn) => conn,
-        Output::Show { conn, .. } | Output::Close { conn, .. } | Output::Resume(conn) => conn,
-        Output::SavePassword(save) => return news.push(News::Save(save)),
-    };
-    let Some((who, peer)) = peers.iter_mut().find(|(_, peer)| peer.conn == conn && !peer.gone)
-    else {
-        return;
-    };
-    match output {
-        Output::Say(_, tag, reply) => {
-            peer.said += 1;
-            peer.coded |= *reply == Reply::Switched;
-            if peer.coded {
-                coded::render(reply, tag, &mut peer.out);
-            } else {
-                plain::render(reply, &mut peer.out);
-            }
-            if matches!(reply, Reply::LetterDamaged { .. }) && !peer.silent {
-                news.push(News::Acknowledged(conn, peer.said));
-            }
-        }
-        Output::Letter(_, letter) => {
-            peer.said += 1;
-            coded::letter(&letter, &mut peer.out);
-        }
-        Output::Show { from, body, showing, .. } => {
-            peer.said += 1;
-            peer.letter_said = peer.said;
-            plain::letter(from.as_str(), body, showing, &mut peer.out);
-            if !peer.silent {
-                news.push(News::Acknowledged(conn, peer.said));
-            }
-        }
-        Output::SavePassword(_) => {}
-        Output::Watch(_) => news.push(News::Drained(conn)),
-        Output::Look(_) if peer.silent => {}
-        Output::Look(_) => news.push(News::Acknowledged(conn, peer.said)),
-        Output::Resume(_) => {
-            peer.held = false;
-            resumed.push(who.clone());
-        }
-        Output::Close { .. } => {
-            peer.receive();
-            if !peer.closed {
-                peer.got.push_back("(closes)".into());
-            }
-            peer.gone = true;
-            // A peer whose machine answers reads to the end and closes in its turn.
-            let end = if peer.silent { End::Broken } else { End::Orderly };
-            news.push(News::Closed(conn, end));
+    if let Output::SavePassword(save) = output {
+        return news.push(News::Save(save));
+    }
+    let conn = receiver(&output);
+    let here = |peer: &Peer| Some(peer.port.conn) == conn && !peer.port.gone;
+    let Some((who, peer)) = peers.iter_mut().find(|(_, peer)| here(peer)) else { return };
+    if peer.port.speak(output, news) {
+        resumed.push(who.clone());
+    }
+    if peer.port.gone {
+        peer.receive();
+        if !peer.port.closed {
+            peer.got.push_back("(closes)".into());
         }
     }
 }
