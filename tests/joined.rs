@@ -1,0 +1,172 @@
+//! The companion and the server as one: the client's real core joined to the real engine over
+//! simulated disks, a simulated network and a virtual clock. First chance, with a checker that
+//! knows the words lost, doubled, unexpected and reordered; then a story for each thing that chance
+//! might miss.
+//!
+//! A seed replays a run: `MMS_SEED=17 cargo test --test joined`; `MMS_RUNS=10000` makes it long.
+
+mod support;
+
+use mms::core::hub::Duplicate;
+use support::joined::{DEVICES, Loss, Start, USERS, World};
+use support::rng::seed_from_env;
+use support::sim_disk::Aftermath;
+
+const STEPS: usize = 1500;
+/// In a debug build they take some seconds.
+const RUNS: u64 = 100;
+
+/// What sort of a run it is.
+#[derive(Clone, Copy)]
+struct Mood {
+    /// Something goes wrong once in so many steps.
+    calm: usize,
+    /// The server's spool may be lost.
+    spools_go: bool,
+}
+
+/// What happens by chance.
+impl World {
+    fn step(&mut self, mood: Mood) {
+        let device = self.rng.below(DEVICES.len());
+        let cables = self.cables();
+        let conn = match self.conn(device) {
+            Some(conn) => conn,
+            None if cables.is_empty() => 0,
+            None => *self.rng.pick(&cables),
+        };
+        let few = [1, 7, 60, 700, 5000, usize::MAX, usize::MAX];
+        let few = *self.rng.pick(&few);
+        match self.rng.below(100) {
+            _ if self.rng.one_in(mood.calm) => self.mishap(device, conn, mood),
+            _ if self.engine.is_none() && self.rng.one_in(12) => self.start_server(),
+            0..20 => _ = self.carry_up(conn, few),
+            20..40 => _ = self.carry_down(conn, few),
+            40..60 => _ = self.turn(),
+            60..82 => self.act(device, mood),
+            82..88 => self.connect(device),
+            88..94 => self.person(device, mood),
+            _ => self.time(mood),
+        }
+    }
+
+    /// A person looks at what is on the paper; meanwhile the process may be killed.
+    fn act(&mut self, device: usize, mood: Mood) {
+        let some = self.rng.below(4);
+        for _ in 0..3 {
+            match self.rng.below(24) {
+                0 if self.rng.one_in(mood.calm / 4) => {
+                    return self.kill(device, Aftermath::ProcessOnly);
+                }
+                0..12 => _ = self.print(device, some),
+                _ => _ = self.tell(device),
+            }
+        }
+    }
+
+    fn person(&mut self, device: usize, mood: Mood) {
+        if self.clients[device].desk.is_none() {
+            let password = self.passwords[self.clients[device].user];
+            let saved = !self.rng.one_in(10);
+            let (patient, home) = (self.rng.one_in(4), !self.rng.one_in(8));
+            return self.start_as(device, Start { password, saved, patient, home });
+        }
+        if self.clients[device].leaving {
+            return;
+        }
+        let (a, b) = (self.rng.below(USERS), self.rng.below(USERS));
+        let filler = "x".repeat(1 + self.rng.below(3000));
+        let more = ["", "", "", " and\nmore }", &filler];
+        let more = (*self.rng.pick(&more)).to_owned();
+        match self.rng.below(12) {
+            0 if self.rng.one_in(mood.calm / 4) => self.leave(device),
+            1 => self.type_line(device, "whoelse", None),
+            2 => _ = self.type_message(device, &[], &more),
+            3 if a != b => _ = self.type_message(device, &[a, b], &more),
+            _ => {
+                for _ in 0..=self.rng.below(3) {
+                    if self.clients[device].desk.is_some() {
+                        self.type_message(device, &[a], &more);
+                    }
+                }
+            }
+        }
+    }
+
+    fn time(&mut self, mood: Mood) {
+        let (short, long) = ([1, 10, 300, 1500], [40_000, 150_000, 2_000_000]);
+        let ms = match (self.rng.below(4), self.deadline()) {
+            (0, _) if self.rng.one_in(mood.calm / 4) => *self.rng.pick(&long),
+            (1, Some(at)) => at.since(self.now.mono).clamp(1, 2000),
+            _ => *self.rng.pick(&short),
+        };
+        self.tick(ms);
+    }
+
+    fn mishap(&mut self, device: usize, conn: u32, mood: Mood) {
+        let soon = 1 + self.rng.below(9) as u64;
+        let losses =
+            [Loss::Both, Loss::Both, Loss::ServerUnaware, Loss::ClientUnaware, Loss::Silent];
+        match self.rng.below(12) {
+            0..3 => {
+                let loss = *self.rng.pick(&losses);
+                self.lose(conn, loss);
+            }
+            3 | 4 => self.disk.crash_at(self.disk.steps() + soon),
+            5 => {
+                let aftermath = self.aftermath();
+                self.kill_server(aftermath);
+            }
+            6..9 => {
+                let disk = &self.clients[device].disk;
+                disk.crash_at(disk.steps() + soon);
+            }
+            9 => {
+                let aftermath = self.aftermath();
+                self.kill(device, aftermath);
+            }
+            10 if mood.spools_go => self.lose_spool(),
+            10 => {}
+            _ => self.change_password(self.clients[device].user),
+        }
+    }
+}
+
+#[test]
+fn nothing_lost_doubled_unexpected_or_reordered() {
+    let first = seed_from_env(1);
+    let runs = match std::env::var("MMS_SEED") {
+        Ok(_) => 1,
+        Err(_) => std::env::var("MMS_RUNS").map_or(RUNS, |n| n.parse().expect("a number")),
+    };
+    let (mut typed, mut promised, mut unmarked, mut marked) = (0, 0, 0, 0);
+    for seed in first..first + runs {
+        let run = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            world.restless = true;
+            let calm = *world.rng.pick(&[12, 50, 200]);
+            let mood = Mood { calm, spools_go: world.rng.one_in(4) };
+            if world.rng.one_in(2) {
+                world.rules.duplicate = Duplicate::Replace;
+            }
+            world.start_server();
+            for _ in 0..STEPS {
+                world.step(mood);
+            }
+            world.drain();
+            let promised: usize = world.ledger.messages.iter().map(|m| m.promised.len()).sum();
+            (world.ledger.messages.len() - 1, promised, world.ledger.unmarked, world.ledger.marked)
+        });
+        let Ok(run) = run else { panic!("run again with MMS_SEED={seed}") };
+        typed += run.0;
+        promised += run.1;
+        unmarked += run.2;
+        marked += run.3;
+    }
+    println!(
+        "{runs} runs, {typed} messages typed, {promised} promises kept, {unmarked} letters shown \
+         and {marked} with a mark"
+    );
+    // A simulation that does nothing proves nothing.
+    assert!(runs == 1 || (promised as u64 > 5 * runs && marked > 0));
+}

@@ -1,0 +1,766 @@
+//! The server, the network and the machines of a joined simulation, and what happens to them.
+//!
+//! Whoever steps through it decides who goes first: bytes move, the server has a turn and each
+//! companion thinks, prints, tells and says only when asked to. `settle` does all of it until
+//! nothing is left to do at this instant; `pass` lets time go by, from deadline to deadline.
+
+use super::client::{Client, Start, verifier};
+use super::ledger::{Ledger, Message, Shown};
+use crate::support::model::name;
+use crate::support::port::{News, Port, receiver};
+use crate::support::rng::Rng;
+use crate::support::sim_disk::{Aftermath, SimDisk};
+use mms::client::desk::{Desk, Wish};
+use mms::client::model::End as Ended;
+use mms::client::screen::Tone;
+use mms::core::event::{Conn, End, Event, Trust};
+use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::password::Verifier;
+use mms::engine::Engine;
+use mms::limits;
+use mms::proto::name::UserName;
+use mms::store::spool::{Config, Sync};
+use mms::time::{Millis, Now};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Error, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr};
+
+pub const USERS: usize = 3;
+/// The user of each device: u0 has two.
+pub const DEVICES: [usize; 4] = [0, 1, 2, 0];
+/// Turns at one instant, after which somebody spins.
+const TURNS: usize = 20_000;
+/// A companion that has lost its server waits at least so long, in milliseconds.
+const PAUSE_MS: u64 = 500;
+
+/// How a connection is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Both ends hear of it; of what is on its way a part still arrives.
+    Both,
+    /// The server never hears of it.
+    ServerUnaware,
+    /// The client never hears of it.
+    ClientUnaware,
+    /// Nobody does.
+    Silent,
+}
+
+/// Who is told of the end of a connection, behind the bytes that still come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Close {
+    Orderly,
+    Reset,
+}
+
+/// A connection between two machines.
+struct Cable {
+    device: usize,
+    /// To the server, to the client.
+    up: Vec<u8>,
+    down: Vec<u8>,
+    up_end: Option<Close>,
+    down_end: bool,
+    /// The client's end is still there.
+    client: bool,
+    /// Nothing goes to the server any more, nothing to the client.
+    up_dead: bool,
+    down_dead: bool,
+}
+
+pub struct World {
+    pub rng: Rng,
+    pub now: Now,
+    pub disk: SimDisk,
+    pub engine: Option<Engine<SimDisk>>,
+    pub rules: Rules,
+    pub clients: Vec<Client>,
+    pub ledger: Ledger,
+    /// Which password each user has.
+    pub passwords: [usize; USERS],
+    /// Servers crash now and then while they start, and companions between two deeds.
+    pub restless: bool,
+    /// Companions do nothing unless they are asked to.
+    pub by_hand: bool,
+    ports: BTreeMap<u32, Port>,
+    cables: BTreeMap<u32, Cable>,
+    news: Vec<News>,
+    connections: u32,
+    trace: Vec<String>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let rules = Rules {
+            idle_timeout_s: limits::IDLE_TIMEOUT_S,
+            block_time_s: limits::BLOCK_TIME_S,
+            max_failures: limits::MAX_FAILURES,
+            self_send: SelfSend::Allowed,
+            duplicate: Duplicate::Refuse,
+            mailbox_letters: limits::MAILBOX_LETTERS,
+            mailbox_bytes: limits::MAILBOX_BYTES,
+            password_rounds: limits::ROUNDS_LEAST,
+        };
+        let devices = DEVICES.iter().enumerate();
+        let mut ledger = Ledger::default();
+        // Numbers begin with 1.
+        ledger.messages.push(Message::default());
+        Self {
+            rng: Rng::new(seed),
+            now: Now { mono: Millis(1), unix_ms: 1_790_000_000_001 },
+            disk: SimDisk::new(),
+            engine: None,
+            rules,
+            clients: devices.map(|(device, &user)| Client::new(device, user)).collect(),
+            ledger,
+            passwords: [0; USERS],
+            restless: false,
+            by_hand: false,
+            ports: BTreeMap::new(),
+            cables: BTreeMap::new(),
+            news: vec![],
+            connections: 0,
+            trace: vec![],
+        }
+    }
+
+    pub fn note(&mut self, what: impl Into<String>) {
+        self.trace.push(format!("{:>9} {}", self.now.mono.0, what.into()));
+    }
+
+    pub fn fail(&self, what: &str) -> ! {
+        let from = self.trace.len().saturating_sub(120);
+        panic!("{what}; the run ended so:\n{}", self.trace[from..].join("\n"));
+    }
+
+    fn hold(&self, result: Result<(), String>) {
+        result.unwrap_or_else(|what| self.fail(&what));
+    }
+}
+
+/// The server.
+impl World {
+    /// Starts the server; it may crash while it recovers, and is started again.
+    pub fn start_server(&mut self) {
+        for attempt in 0.. {
+            if self.restless && attempt < 3 && self.rng.one_in(6) {
+                let step = self.disk.steps() + 1 + self.rng.below(12) as u64;
+                self.disk.crash_at(step);
+            }
+            let config = Config { sync: Sync::Always, segment_bytes: 6000 };
+            let (entries, rng) = (self.entries(), &mut self.rng);
+            let mut entropy = |bytes: &mut [u8]| {
+                rng.fill(bytes);
+                Ok(())
+            };
+            let (disk, rules) = (self.disk.clone(), self.rules.clone());
+            match Engine::open(disk, config, rules, entries, self.now, &mut entropy) {
+                Ok((engine, recovery)) => {
+                    assert_eq!(recovery.lost_bytes, 0, "a crash damages nothing that was synced");
+                    self.engine = Some(engine);
+                    return self.note("the server has started");
+                }
+                Err(e) => {
+                    assert!(self.disk.crashed(), "the spool opens: {e}");
+                    let aftermath = self.aftermath();
+                    self.disk.restart(aftermath, &mut self.rng);
+                }
+            }
+        }
+    }
+
+    fn entries(&self) -> Vec<(UserName, Verifier)> {
+        (0..USERS).map(|user| (name(user), verifier(self.passwords[user]))).collect()
+    }
+
+    pub fn aftermath(&mut self) -> Aftermath {
+        let all = [Aftermath::ProcessOnly, Aftermath::LoseAll, Aftermath::KeepAll, Aftermath::Torn];
+        *self.rng.pick(&all)
+    }
+
+    /// The server is gone. What it has said before may arrive, in part.
+    pub fn kill_server(&mut self, aftermath: Aftermath) {
+        self.note(format!("the server is gone, {aftermath:?}"));
+        self.engine = None;
+        self.ports.clear();
+        self.news.clear();
+        for cable in self.cables.values_mut().filter(|cable| !cable.down_end) {
+            let left = self.rng.below(cable.down.len() + 1);
+            cable.down.truncate(left);
+            cable.up.clear();
+            (cable.up_dead, cable.down_end) = (true, true);
+        }
+        self.disk.restart(aftermath, &mut self.rng);
+        if aftermath == Aftermath::Torn {
+            self.ledger.power_cut();
+        }
+    }
+
+    /// The spool is lost with all that is in it.
+    pub fn lose_spool(&mut self) {
+        self.kill_server(Aftermath::ProcessOnly);
+        self.note("the spool is lost");
+        self.disk = SimDisk::new();
+        self.ledger.spool_lost();
+    }
+
+    pub fn change_password(&mut self, user: usize) {
+        self.passwords[user] += 1;
+        self.note(format!("u{user} has another password"));
+        let entries = self.entries();
+        if let Some(engine) = &mut self.engine {
+            engine.handle(Event::Reloaded { entries }, self.now);
+        }
+    }
+
+    /// One turn, as `net/server.rs` makes it. True if something was done.
+    pub fn turn(&mut self) -> bool {
+        let Some(engine) = &mut self.engine else { return false };
+        let mut busy = !self.news.is_empty();
+        for news in std::mem::take(&mut self.news) {
+            let event = news.event(|_| unreachable!("nobody in here changes his password"));
+            if let Event::Closed { conn, .. } = event {
+                self.ports.remove(&conn.0);
+            }
+            engine.handle(event, self.now);
+        }
+        if engine.deadline().is_some_and(|at| at <= self.now.mono) {
+            engine.tick(self.now);
+            busy = true;
+        }
+        let early = engine.release(|output| panic!("said before it was durable: {output:?}"));
+        early.expect("nothing was released, so nothing failed");
+        let mut resumed = vec![];
+        let spoken = engine.commit().and_then(|()| {
+            let (ports, news) = (&mut self.ports, &mut self.news);
+            engine.release(|output| {
+                busy = true;
+                let conn = receiver(&output).expect("nobody in here changes his password");
+                let port = ports.get_mut(&conn.0).filter(|port| !port.gone);
+                if port.is_some_and(|port| port.speak(output, news)) {
+                    resumed.push(conn);
+                }
+            })
+        });
+        if spoken.is_err() {
+            assert!(self.disk.crashed(), "no disk fails by itself");
+            let aftermath = self.aftermath();
+            self.kill_server(aftermath);
+            return true;
+        }
+        for Conn(conn) in resumed {
+            if let (Some(port), Some(engine)) = (self.ports.get_mut(&conn), &mut self.engine) {
+                port.lines(engine, self.now);
+            }
+        }
+        for (conn, port) in &mut self.ports {
+            let said = port.take_out();
+            let Some(cable) = self.cables.get_mut(conn) else { continue };
+            if !cable.down_dead && !cable.down_end {
+                cable.down.extend(said);
+                cable.down_end = port.gone;
+            }
+        }
+        busy
+    }
+}
+
+/// The network.
+impl World {
+    /// A client that waits for a connection gets one, or hears that there is no server.
+    pub fn connect(&mut self, device: usize) {
+        let client = &mut self.clients[device];
+        let Some(desk) = client.desk.as_mut().filter(|_| client.connecting) else { return };
+        client.connecting = false;
+        let Some(engine) = &mut self.engine else {
+            desk.model.unreachable(Error::from(ErrorKind::ConnectionRefused), self.now.mono);
+            self.note(format!("{device} is refused"));
+            return self.work(device);
+        };
+        self.connections += 1;
+        let conn = self.connections;
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        engine.handle(Event::Opened { conn: Conn(conn), address, trust: Trust::Trusted }, self.now);
+        self.ports.insert(conn, Port::new(Conn(conn)));
+        let cable = Cable {
+            device,
+            up: vec![],
+            down: vec![],
+            up_end: None,
+            down_end: false,
+            client: true,
+            up_dead: false,
+            down_dead: false,
+        };
+        self.cables.insert(conn, cable);
+        client.conn = Some(conn);
+        let mut entropy = [0; 24];
+        self.rng.fill(&mut entropy);
+        let entropy = entropy.first_chunk().expect("it is long enough");
+        desk.model.connected(entropy, self.now.mono);
+        self.note(format!("{device} has connection {conn}"));
+        self.work(device);
+    }
+
+    pub fn cables(&self) -> Vec<u32> {
+        self.cables.keys().copied().collect()
+    }
+
+    pub fn conn(&self, device: usize) -> Option<u32> {
+        self.clients[device].conn
+    }
+
+    /// Bytes on their way to the client of this connection.
+    pub fn on_the_way_down(&self, conn: u32) -> usize {
+        self.cables.get(&conn).map_or(0, |cable| cable.down.len())
+    }
+
+    /// Up to so many bytes reach the server; behind the last one it hears of the end.
+    pub fn carry_up(&mut self, conn: u32, count: usize) -> bool {
+        let Some(cable) = self.cables.get_mut(&conn) else { return false };
+        let bytes: Vec<u8> = cable.up.drain(..count.min(cable.up.len())).collect();
+        let end = if cable.up.is_empty() { cable.up_end.take() } else { None };
+        let here = self.ports.get_mut(&conn).filter(|port| !port.gone);
+        let (Some(port), Some(engine)) = (here, &mut self.engine) else {
+            return !bytes.is_empty();
+        };
+        if cable.up_dead {
+            return false;
+        }
+        if !bytes.is_empty() {
+            port.take(&bytes, engine, self.now);
+        }
+        if end == Some(Close::Orderly) {
+            port.closed = true;
+            port.lines(engine, self.now);
+        }
+        if end == Some(Close::Reset) {
+            port.gone = true;
+            self.news.push(News::Closed(Conn(conn), End::Broken));
+        }
+        !bytes.is_empty() || end.is_some()
+    }
+
+    /// Up to so many bytes reach the client; behind the last one it hears of the end.
+    pub fn carry_down(&mut self, conn: u32, count: usize) -> bool {
+        let Some(cable) = self.cables.get_mut(&conn) else { return false };
+        let bytes: Vec<u8> = cable.down.drain(..count.min(cable.down.len())).collect();
+        let ends = cable.down.is_empty() && cable.down_end && !cable.down_dead;
+        let device = cable.device;
+        let here = self.clients[device].conn == Some(conn) && cable.client;
+        if here && !bytes.is_empty() {
+            self.input(device, |desk, now| desk.model.receive(&bytes, now));
+        }
+        if ends && here && self.clients[device].conn == Some(conn) {
+            self.input(device, |desk, now| desk.model.gone(now));
+        }
+        if ends {
+            let client = &mut self.clients[device];
+            client.conn = client.conn.filter(|&its| its != conn);
+            let cable = self.cables.get_mut(&conn).expect("it was just looked at");
+            cable.client = false;
+            if cable.up_dead || !self.ports.contains_key(&conn) {
+                self.cables.remove(&conn);
+            }
+        }
+        !bytes.is_empty() || (ends && here)
+    }
+
+    pub fn lose(&mut self, conn: u32, loss: Loss) {
+        let Some(cable) = self.cables.get_mut(&conn) else { return };
+        let (up, down) = (self.rng.below(cable.up.len() + 1), self.rng.below(cable.down.len() + 1));
+        self.lose_at(conn, loss, up, down);
+    }
+
+    /// Loses a connection when so many of the bytes on their way have still arrived.
+    pub fn lose_at(&mut self, conn: u32, loss: Loss, up: usize, down: usize) {
+        self.note(format!("connection {conn} is lost, {loss:?}"));
+        let Some(cable) = self.cables.get_mut(&conn) else { return };
+        cable.up.truncate(up);
+        cable.down.truncate(down);
+        if matches!(loss, Loss::Both | Loss::ServerUnaware) {
+            cable.down_end = true;
+        } else {
+            cable.down_dead = true;
+        }
+        if matches!(loss, Loss::Both | Loss::ClientUnaware) {
+            cable.up_end = Some(Close::Reset);
+        } else {
+            self.carry_up(conn, usize::MAX);
+            if let Some(port) = self.ports.get_mut(&conn) {
+                port.silent = true;
+            }
+            if let Some(cable) = self.cables.get_mut(&conn) {
+                cable.up_dead = true;
+            }
+        }
+    }
+
+    /// The client's end is closed: in order if it has read everything, else by a reset that may
+    /// overtake what it said last.
+    fn hang_up(&mut self, device: usize) {
+        let Some(conn) = self.clients[device].conn.take() else { return };
+        let Some(cable) = self.cables.get_mut(&conn) else { return };
+        cable.client = false;
+        if cable.down.is_empty() {
+            cable.up_end = Some(Close::Orderly);
+        } else {
+            let left = self.rng.below(cable.up.len() + 1);
+            cable.up.truncate(left);
+            cable.up_end = Some(Close::Reset);
+        }
+    }
+}
+
+/// The companions.
+impl World {
+    pub fn start(&mut self, device: usize) {
+        let password = self.passwords[self.clients[device].user];
+        self.start_as(device, Start { password, saved: true, patient: false, home: true });
+    }
+
+    pub fn start_as(&mut self, device: usize, start: Start) {
+        self.note(format!("{device} starts, {start:?}"));
+        self.clients[device].start(start, &mut self.rng);
+        self.work(device);
+    }
+
+    /// The process is gone, and perhaps the machine with it, which then says nothing more.
+    pub fn kill(&mut self, device: usize, aftermath: Aftermath) {
+        self.note(format!("{device} is killed, {aftermath:?}"));
+        if aftermath == Aftermath::ProcessOnly {
+            self.hang_up(device);
+        } else if let Some(conn) = self.clients[device].conn {
+            self.lose(conn, Loss::ServerUnaware);
+        }
+        let client = &mut self.clients[device];
+        client.forget();
+        client.disk.restart(aftermath, &mut self.rng);
+    }
+
+    /// True if its disk has crashed, and with it the process.
+    fn crashed(&mut self, device: usize) -> bool {
+        let crashed = self.clients[device].disk.crashed();
+        if crashed {
+            let all = [Aftermath::ProcessOnly, Aftermath::LoseAll, Aftermath::Torn];
+            let aftermath = *self.rng.pick(&all);
+            self.kill(device, aftermath);
+        }
+        crashed
+    }
+
+    /// Types a message to these users, or to everyone; its number.
+    pub fn type_message(&mut self, device: usize, to: &[usize], more: &str) -> usize {
+        let number = self.ledger.messages.len();
+        let client = &self.clients[device];
+        let body = format!("m{number}{more}");
+        let names: Vec<String> = to.iter().map(|user| format!("u{user}")).collect();
+        let line = match &names[..] {
+            [] => format!("broadcast {body}"),
+            [one] => format!("send {one} {body}"),
+            list => format!("send ({}) {body}", list.join(" ")),
+        };
+        let others = (0..USERS).filter(|&user| user != client.user);
+        let message = Message {
+            from: (device, client.life),
+            sender: client.user,
+            to: if to.is_empty() { others.collect() } else { to.iter().copied().collect() },
+            everyone: to.is_empty(),
+            body,
+            ..Message::default()
+        };
+        self.ledger.messages.push(message);
+        self.type_line(device, &line, Some(number));
+        number
+    }
+
+    pub fn type_line(&mut self, device: usize, line: &str, number: Option<usize>) {
+        let head: String = line.chars().take(60).collect();
+        self.note(format!("{device} types: {head}"));
+        self.clients[device].typed.push_back(number);
+        self.input(device, |desk, now| desk.typed(line, now));
+    }
+
+    pub fn leave(&mut self, device: usize) {
+        self.note(format!("{device} leaves"));
+        self.clients[device].leaving = true;
+        self.input(device, |desk, now| desk.model.leave(now));
+    }
+
+    /// Something happens to a companion, and it does what follows.
+    fn input(&mut self, device: usize, happens: impl FnOnce(&mut Desk<SimDisk>, Millis)) {
+        let Some(desk) = &mut self.clients[device].desk else { return };
+        happens(desk, self.now.mono);
+        if !self.crashed(device) {
+            self.work(device);
+        }
+    }
+
+    /// What the driver does behind each input; what is on the paper may wait for a prompt. Killed
+    /// at any point.
+    fn work(&mut self, device: usize) {
+        if self.by_hand {
+            return;
+        }
+        self.think(device);
+        let prompt = self.rng.one_in(2);
+        for deed in 0..4 {
+            match deed {
+                _ if self.restless && self.rng.one_in(1000) => {
+                    return self.kill(device, Aftermath::ProcessOnly);
+                }
+                0 if !prompt => _ = self.print(device, usize::MAX),
+                1 => _ = self.say(device),
+                2 if prompt && !self.restless => _ = self.print(device, usize::MAX),
+                3 => _ = self.tell(device),
+                _ => {}
+            }
+        }
+    }
+
+    /// What a companion wishes is taken down: lines on its paper, connections. True if there was
+    /// anything.
+    pub fn think(&mut self, device: usize) -> bool {
+        let Some(desk) = &mut self.clients[device].desk else { return false };
+        let wishes = desk.wishes(self.now);
+        if self.crashed(device) {
+            return true;
+        }
+        let any = !wishes.is_empty();
+        for wish in wishes {
+            self.grant(device, wish);
+        }
+        any
+    }
+
+    fn grant(&mut self, device: usize, wish: Wish) {
+        let now = self.now.mono;
+        let client = &mut self.clients[device];
+        match wish {
+            Wish::Show(line, letter) => {
+                if line.tone != Tone::Letter {
+                    client.answer.clone_from(&line.text);
+                }
+                client.paper.push_back((line.text, letter));
+            }
+            Wish::SignedIn => client.signed_in = true,
+            Wish::Connect => {
+                client.connecting = true;
+                let before = client.asked.replace(now);
+                if before.is_some_and(|before| now.since(before) < PAUSE_MS) {
+                    self.fail(&format!("{device} connects again without a pause"));
+                }
+            }
+            Wish::HangUp => {
+                client.signed_in = false;
+                self.hang_up(device);
+            }
+            Wish::Names(_) => {}
+            Wish::Done => match client.typed.pop_front() {
+                Some(Some(number)) => {
+                    let answer = client.answer.clone();
+                    self.note(format!("{device} is told of m{number}: {answer}"));
+                    let done = self.ledger.answered(number, &answer);
+                    self.hold(done);
+                }
+                Some(None) => {}
+                None => self.fail(&format!("{device} has dealt with what nobody typed")),
+            },
+            Wish::End(end) => self.end(device, &end),
+        }
+    }
+
+    /// It ends by itself: what is on its paper is shown, what it has said last is written.
+    fn end(&mut self, device: usize, end: &Ended) {
+        let text = match end {
+            Ended::Left => "left".into(),
+            Ended::Unanswered(lines) => format!("{lines} unanswered"),
+            Ended::Trouble(trouble) => trouble.to_string(),
+        };
+        self.note(format!("{device} ends: {text}"));
+        self.print(device, usize::MAX);
+        self.tell(device);
+        self.say(device);
+        self.hang_up(device);
+        let client = &mut self.clients[device];
+        client.forget();
+        client.ended = Some(text);
+        client.disk.restart(Aftermath::ProcessOnly, &mut self.rng);
+    }
+
+    /// Up to so many lines of its paper are shown. The desk does not know yet.
+    pub fn print(&mut self, device: usize, count: usize) -> bool {
+        let mut any = false;
+        for _ in 0..count {
+            let client = &mut self.clients[device];
+            let Some((text, letter)) = client.paper.pop_front() else { break };
+            any = true;
+            client.screen.push(text.clone());
+            let user = client.user;
+            if letter.is_some() {
+                client.untold = letter;
+                let head: String = text.chars().take(60).collect();
+                self.note(format!("{device} shows {head}"));
+                let Some(shown) = Shown::parse(&text) else {
+                    self.fail(&format!("unexpected: {text}"));
+                };
+                let fine = self.ledger.shown(device, user, &shown);
+                self.hold(fine);
+            }
+        }
+        any
+    }
+
+    /// The desk hears what was shown.
+    pub fn tell(&mut self, device: usize) -> bool {
+        let client = &mut self.clients[device];
+        let (Some(desk), Some(letter)) = (&mut client.desk, client.untold.take()) else {
+            return false;
+        };
+        desk.shown(letter);
+        self.crashed(device);
+        true
+    }
+
+    /// What it says goes on its way.
+    pub fn say(&mut self, device: usize) -> bool {
+        let client = &mut self.clients[device];
+        let Some(desk) = &mut client.desk else { return false };
+        let said = desk.take_output();
+        let cable = client.conn.and_then(|conn| self.cables.get_mut(&conn));
+        let Some(cable) = cable.filter(|_| !said.is_empty()) else { return false };
+        if !cable.up_dead && cable.up_end.is_none() {
+            cable.up.extend(said);
+        }
+        true
+    }
+}
+
+/// Time, and all at once.
+impl World {
+    /// Everything that can happen at this instant happens.
+    pub fn settle(&mut self) {
+        for _ in 0..TURNS {
+            let mut busy = false;
+            for conn in self.cables() {
+                busy |= self.carry_up(conn, usize::MAX);
+            }
+            busy |= self.turn();
+            for conn in self.cables() {
+                busy |= self.carry_down(conn, usize::MAX);
+            }
+            for device in 0..self.clients.len() {
+                let connecting = self.clients[device].connecting;
+                self.connect(device);
+                busy |= connecting | self.think(device) | self.print(device, usize::MAX);
+                busy |= self.tell(device) | self.say(device);
+            }
+            if !busy {
+                return;
+            }
+        }
+        self.fail("it never ends");
+    }
+
+    /// When something is due next.
+    pub fn deadline(&self) -> Option<Millis> {
+        let engine = self.engine.as_ref().and_then(Engine::deadline);
+        let desks = self.clients.iter().filter_map(|client| client.desk.as_ref());
+        let all = desks.filter_map(|desk| desk.model.deadline()).chain(engine);
+        // A program that leaves waits for good.
+        all.filter(|&at| at < Millis(u64::MAX)).min()
+    }
+
+    /// The clocks go on; what is due at the companions is done.
+    pub fn tick(&mut self, ms: u64) {
+        self.now.mono = self.now.mono.plus(ms);
+        self.now.unix_ms += ms;
+        for device in 0..self.clients.len() {
+            self.input(device, |desk, now| desk.model.tick(now));
+        }
+    }
+
+    /// Goes on to what is due next, if that is soon enough, and lets it happen.
+    pub fn skip(&mut self, most_ms: u64) {
+        let left = self.deadline().map_or(most_ms, |at| at.since(self.now.mono));
+        self.tick(left.clamp(1, most_ms.max(1)));
+        self.settle();
+    }
+
+    pub fn pass(&mut self, ms: u64) {
+        let until = self.now.mono.plus(ms);
+        self.settle();
+        while self.now.mono < until {
+            self.skip(until.since(self.now.mono));
+        }
+    }
+
+    /// Lets time go by until this is so.
+    pub fn until(&mut self, what: &str, so: impl Fn(&Self) -> bool) {
+        self.settle();
+        for _ in 0..1000 {
+            if so(self) {
+                return;
+            }
+            self.skip(60_000);
+        }
+        self.fail(&format!("it never comes to this: {what}"));
+    }
+}
+
+/// How it ends.
+impl World {
+    /// All is well again, and everyone leaves once all he has typed is answered. Then each device
+    /// is started twice: what was promised has been shown, and the second time there is nothing.
+    pub fn drain(&mut self) {
+        self.note("drain");
+        self.restless = false;
+        self.disk.crash_at(u64::MAX);
+        for client in &self.clients {
+            client.disk.crash_at(u64::MAX);
+        }
+        if self.engine.is_none() {
+            self.start_server();
+        }
+        for _ in 0..1000 {
+            self.settle();
+            let running = (0..DEVICES.len()).filter(|&d| self.clients[d].desk.is_some());
+            let running: Vec<usize> = running.collect();
+            if running.is_empty() {
+                break;
+            }
+            for device in running {
+                let client = &self.clients[device];
+                let asleep = !client.signed_in && !client.connecting && client.conn.is_none();
+                if client.is_quiet() && (client.signed_in || asleep) {
+                    self.leave(device);
+                }
+            }
+            self.skip(60_000);
+        }
+        if self.clients.iter().any(|client| client.desk.is_some()) {
+            self.fail("a companion never ends");
+        }
+        for round in 0..2 {
+            let before = self.ledger.marked + self.ledger.unmarked;
+            for device in 0..DEVICES.len() {
+                self.start(device);
+                self.until("signed in", |world| world.clients[device].signed_in);
+                self.leave(device);
+                self.until("left", |world| world.clients[device].desk.is_none());
+                assert_eq!(self.clients[device].ended.as_deref(), Some("left"));
+                self.settle();
+            }
+            if round == 1 && self.ledger.marked + self.ledger.unmarked != before {
+                self.fail("what everyone had was shown once more");
+            }
+        }
+        let kept = self.ledger.check();
+        self.hold(kept);
+    }
+
+    /// Users whose companions are signed in.
+    pub fn online(&self) -> BTreeSet<usize> {
+        self.clients.iter().filter(|client| client.signed_in).map(|client| client.user).collect()
+    }
+}
