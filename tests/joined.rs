@@ -7,10 +7,15 @@
 
 mod support;
 
+use mms::client::inbox::{Inbox, Keys};
 use mms::core::hub::Duplicate;
+use mms::proto::coded_client::Letter;
+use mms::proto::id::LetterId;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use support::joined::{DEVICES, Loss, Start, USERS, World};
-use support::rng::seed_from_env;
-use support::sim_disk::Aftermath;
+use support::rng::{Rng, seed_from_env};
+use support::sim_disk::{Aftermath, Fault, SimDisk};
 
 const STEPS: usize = 1500;
 /// In a debug build they take some seconds.
@@ -169,4 +174,97 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
     );
     // A simulation that does nothing proves nothing.
     assert!(runs == 1 || (promised as u64 > 5 * runs && marked > 0));
+}
+
+// ---- what a companion keeps -----------------------------------------------------------------------
+
+/// What is known of an inbox: what it said is durable, and what was shown.
+struct Keeper {
+    letters: u32,
+    /// Bytes of each.
+    bytes: usize,
+    synced: BTreeSet<u32>,
+    printed: u32,
+}
+
+impl Keeper {
+    fn new(letters: u32, bytes: usize) -> Self {
+        Self { letters, bytes, synced: BTreeSet::new(), printed: 0 }
+    }
+
+    fn letter(&self, seq: u32) -> Letter {
+        let text = format!("m{seq}{}", "x".repeat(self.bytes));
+        Letter::parse(&format!("9.{seq} 5 - tim {text}")).unwrap()
+    }
+
+    fn id(seq: u32) -> LetterId {
+        LetterId { epoch: 9, seq }
+    }
+
+    /// A companion's life: it takes what it does not have, four at a time, and shows it.
+    fn live(&mut self, disk: &SimDisk) -> io::Result<()> {
+        let mut inbox = Inbox::open(disk.clone(), "fred", "00aa")?;
+        for seq in 1..=self.letters {
+            if !inbox.has(Self::id(seq)) {
+                inbox.keep(&self.letter(seq))?;
+            }
+            if seq % 4 == 0 {
+                inbox.sync()?;
+                self.synced.extend(1..=seq);
+                self.printed = self.printed.max(seq - 1);
+                inbox.printed(Self::id(seq - 1))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, disk: &SimDisk, when: &str) {
+        let inbox = Inbox::open(disk.clone(), "fred", "00aa").expect("the disk is well again");
+        for seq in 1..=self.letters {
+            let here = inbox.unprinted().iter().filter(|letter| letter.id == Self::id(seq));
+            let here: Vec<_> = here.collect();
+            let had = inbox.has(Self::id(seq));
+            assert!(had || !self.synced.contains(&seq), "lost: {seq}; {when}");
+            assert!(!had || seq <= self.printed || here.len() == 1, "skipped: {seq}; {when}");
+            assert!(here.iter().all(|&it| *it == self.letter(seq)), "holed: {seq}; {when}");
+        }
+    }
+
+    /// Crashes a life at this step, begins another one, and cuts the power once more.
+    fn crash(letters: u32, bytes: usize, step: u64, aftermath: Aftermath, rng: &mut Rng) {
+        let (disk, mut keeper) = (SimDisk::new(), Self::new(letters, bytes));
+        disk.crash_at(step);
+        assert!(keeper.live(&disk).is_err());
+        disk.restart(aftermath, rng);
+        let when = format!("step {step}, {aftermath:?}");
+        keeper.check(&disk, &when);
+        keeper.live(&disk).unwrap();
+        disk.restart(Aftermath::LoseAll, rng);
+        keeper.check(&disk, &format!("{when}, and a second life"));
+    }
+}
+
+#[test]
+fn an_inbox_survives_its_machine_at_every_step() {
+    let mut rng = Rng::new(1);
+    let whole = SimDisk::new();
+    Keeper::new(12, 900).live(&whole).unwrap();
+    for step in 1..=whole.steps() {
+        for aftermath in [Aftermath::ProcessOnly, Aftermath::LoseAll, Aftermath::KeepAll] {
+            Keeper::crash(12, 900, step, aftermath, &mut rng);
+        }
+        for _ in 0..8 {
+            Keeper::crash(12, 900, step, Aftermath::Torn, &mut rng);
+        }
+    }
+    // In this one the file is written anew, shortly before its end.
+    let large = SimDisk::new();
+    Keeper::new(20, 60_000).live(&large).unwrap();
+    let last = large.steps();
+    assert!(large.contents()["fred@00aa.inbox"].len() < 20 * 60_000 / 2);
+    for step in last - 9..=last {
+        for aftermath in [Aftermath::LoseAll, Aftermath::Torn] {
+            Keeper::crash(20, 60_000, step, aftermath, &mut rng);
+        }
+    }
 }

@@ -41,6 +41,8 @@ pub struct Inbox<D: Disk> {
     /// Kept and not printed, oldest first.
     unprinted: Vec<Letter>,
     unsynced: bool,
+    /// The name may not be durable.
+    unnamed: bool,
 }
 
 impl<D: Disk> Inbox<D> {
@@ -53,22 +55,32 @@ impl<D: Disk> Inbox<D> {
         let name = format!("{}@{}.inbox", plain(user).to_lowercase(), plain(spool));
         let file = open_or_create(&mut disk, &name)?;
         let bytes = content(&mut disk, &file)?;
-        // What was cut off in the middle of a line was not promised to anybody.
-        let end = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+        // What was cut off in the middle of a line was not promised to anybody. Neither was what
+        // stands behind a hole, which a power cut leaves of writes that were not flushed.
+        let whole = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+        let end = bytes[..whole].iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
         let text = String::from_utf8_lossy(&bytes[..end]);
-        if end > 0 && !text.starts_with(HEAD) {
+        let begun = end == 0 && HEAD.as_bytes().starts_with(&bytes[..whole]);
+        if !begun && !text.starts_with(HEAD) {
             return Err(io::Error::new(ErrorKind::InvalidData, "this is no inbox of mms"));
         }
-        let (size, unprinted) = (end as u64, vec![]);
-        let mut inbox = Self { disk, file, name, size, kept: None, unprinted, unsynced: false };
+        let mut inbox = Self {
+            disk,
+            file,
+            name,
+            size: end as u64,
+            kept: None,
+            unprinted: vec![],
+            unsynced: false,
+            unnamed: true,
+        };
         for line in text.lines().skip(1) {
             inbox.read(line);
         }
-        if end == 0 {
-            inbox.append(HEAD)?;
-            inbox.sync()?;
-            inbox.disk.sync_dir()?;
+        if begun || end < bytes.len() {
+            inbox.rewrite()?;
         }
+        inbox.sync()?;
         Ok(inbox)
     }
 
@@ -121,6 +133,10 @@ impl<D: Disk> Inbox<D> {
             self.disk.sync_data(&self.file)?;
             self.unsynced = false;
         }
+        if self.unnamed {
+            self.disk.sync_dir()?;
+            self.unnamed = false;
+        }
         Ok(())
     }
 
@@ -131,7 +147,8 @@ impl<D: Disk> Inbox<D> {
         if self.size > FILE_BYTES { self.rewrite() } else { Ok(()) }
     }
 
-    /// Drops what was printed.
+    /// Drops what was printed. The new file has its name for good after [`Inbox::sync`]; until
+    /// then the old one would do as well.
     fn rewrite(&mut self) -> io::Result<()> {
         let mut text = HEAD.to_owned();
         let first = self.unprinted.first().map(|letter| letter.id);
@@ -148,7 +165,8 @@ impl<D: Disk> Inbox<D> {
         self.disk.write_all_at(&file, 0, text.as_bytes())?;
         self.disk.sync_data(&file)?;
         self.disk.rename(&new, &self.name)?;
-        (self.file, self.size, self.unsynced) = (file, text.len() as u64, false);
+        (self.file, self.size) = (file, text.len() as u64);
+        (self.unsynced, self.unnamed) = (false, true);
         Ok(())
     }
 
@@ -184,6 +202,8 @@ fn line(letter: &Letter) -> String {
         (Condition::Whole, false) => "-",
     };
     let text = letter.text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+    // Only a server that is none of ours sends it; it would look like a hole.
+    let text = text.replace('\0', "\\0");
     format!("k {id} {unix_ms} {flags} {from} {text}\n")
 }
 
@@ -194,6 +214,7 @@ fn unescaped(text: &str) -> String {
         plain.push(match (c, if c == '\\' { chars.next() } else { None }) {
             ('\\', Some('n')) => '\n',
             ('\\', Some('r')) => '\r',
+            ('\\', Some('0')) => '\0',
             ('\\', Some(other)) => other,
             _ => c,
         });
@@ -303,7 +324,7 @@ mod tests {
     fn what_was_kept_and_not_printed_is_there_again() {
         let folder = Folder::new();
         let mut inbox = folder.open();
-        let nasty = letter(2, "a\nb\\n\\\\c\r");
+        let nasty = letter(2, "a\nb\\n\\\\c\r\0\\0");
         inbox.keep(&letter(1, "x")).unwrap();
         inbox.keep(&nasty).unwrap();
         inbox.sync().unwrap();

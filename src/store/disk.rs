@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
@@ -149,15 +149,22 @@ impl FileDisk {
         let file = options.open(self.dir.join(name)).map_err(|e| self.error(name, &e))?;
         if self.access == Access::Shared {
             file.try_lock().map_err(|e| match e {
-                TryLockError::WouldBlock => {
-                    let used = "another program is using it";
-                    self.error(name, &io::Error::new(io::ErrorKind::WouldBlock, used))
-                }
+                TryLockError::WouldBlock => self.error(name, &in_use()),
                 TryLockError::Error(e) => self.error(name, &e),
             })?;
+            // Whoever had it locked may have put another file in its place before it let go.
+            let now = fs::metadata(self.dir.join(name)).map_err(|e| self.error(name, &e))?;
+            let its = file.metadata().map_err(|e| self.error(name, &e))?;
+            if (now.dev(), now.ino()) != (its.dev(), its.ino()) {
+                return Err(self.error(name, &in_use()));
+            }
         }
         Ok(OpenFile { file, name: name.to_owned() })
     }
+}
+
+fn in_use() -> io::Error {
+    io::Error::new(io::ErrorKind::WouldBlock, "another program is using it")
 }
 
 fn open_error(path: &Path, e: &io::Error) -> OpenError {
