@@ -158,6 +158,9 @@ pub fn answer(answer: &Answer, about: About<'_>) -> Line {
     // A name that is none can come from a broken server only.
     let text = reply(answer, about).map_or_else(|| "done".into(), |reply| words(&reply));
     let text = match answer {
+        Answer::Stored { fate: Fate::Known, .. } if about.to.is_empty() => {
+            "message sent; an earlier try had got through".into()
+        }
         Answer::Stored { fate: Fate::Known, .. } => {
             let to = about.to.join(", ");
             format!("message sent to {}; an earlier try had got through", Shown(&to))
@@ -324,6 +327,7 @@ mod tests {
             answer(&known, About { to: &to, window_ms: None }).text,
             "message sent to fred; an earlier try had got through"
         );
+        assert_eq!(answer(&known, NOBODY).text, "message sent; an earlier try had got through");
         let who = Answer::Names(vec!["a".into(), "b".into()]);
         assert_eq!(answer(&who, NOBODY).text, "Users a and b are online");
         let last = About { to: &[], window_ms: Some(60_000) };
