@@ -28,6 +28,8 @@ struct Mood {
     calm: usize,
     /// The server's spool may be lost.
     spools_go: bool,
+    /// This device, if there is one, has nowhere to keep an inbox.
+    homeless: usize,
 }
 
 /// What happens by chance.
@@ -73,7 +75,7 @@ impl World {
         if self.clients[device].desk.is_none() {
             let password = self.passwords[self.clients[device].user];
             let saved = !self.rng.one_in(10);
-            let (patient, home) = (self.rng.one_in(4), !self.rng.one_in(8));
+            let (patient, home) = (self.rng.one_in(4), device != mood.homeless);
             return self.start_as(device, Start { password, saved, patient, home });
         }
         if self.clients[device].leaving {
@@ -150,7 +152,8 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
             let mut world = World::new(seed);
             world.restless = true;
             let calm = *world.rng.pick(&[12, 50, 200]);
-            let mood = Mood { calm, spools_go: world.rng.one_in(4) };
+            let (spools_go, homeless) = (world.rng.one_in(4), world.rng.below(8));
+            let mood = Mood { calm, spools_go, homeless };
             if world.rng.one_in(2) {
                 world.rules.duplicate = Duplicate::Replace;
             }

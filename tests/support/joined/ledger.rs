@@ -78,7 +78,10 @@ impl Ledger {
             return Err(format!("doubled: the answer to m{number}: {answer}"));
         }
         message.answered = true;
-        let sent = answer.starts_with("message sent to ");
+        if answer == "message sent; an earlier try had got through" && message.everyone {
+            return Ok(());
+        }
+        let sent = answer.starts_with("message sent to ") && !answer.contains("to ;");
         if message.everyone && (sent || answer.starts_with("Nobody else is online")) {
             return Ok(());
         }
@@ -105,7 +108,8 @@ impl Ledger {
         if !again && (!message.unmarked.insert(user) || here) && !message.anew {
             return Err(format!("doubled: m{number} for u{user}, without a mark"));
         }
-        if first && !message.anew {
+        // A broadcast that nobody heard is no broadcast: asked again it is a later one.
+        if first && !message.anew && !message.everyone {
             let last = self.last.insert((device, message.from), *number);
             if !message.torn && last.is_some_and(|last| last >= *number) {
                 return Err(format!("reordered: m{number} behind m{last:?} for u{user}"));

@@ -129,7 +129,7 @@ impl World {
     }
 
     pub fn fail(&self, what: &str) -> ! {
-        let from = self.trace.len().saturating_sub(120);
+        let from = self.trace.len().saturating_sub(400);
         panic!("{what}; the run ended so:\n{}", self.trace[from..].join("\n"));
     }
 
@@ -736,11 +736,14 @@ impl World {
                     self.leave(device);
                 }
             }
+            self.settle();
             self.skip(60_000);
         }
         if self.clients.iter().any(|client| client.desk.is_some()) {
             self.fail("a companion never ends");
         }
+        // Old passwords may have been tried too often.
+        self.pass(limits::BLOCK_TIME_S * 1000 + 1000);
         for round in 0..2 {
             let before = self.ledger.marked + self.ledger.unmarked;
             for device in 0..DEVICES.len() {
