@@ -179,6 +179,80 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
     assert!(runs == 1 || (promised as u64 > 5 * runs && marked > 0));
 }
 
+// ---- stories ---------------------------------------------------------------------------------------
+
+/// A world in which nothing happens by chance, with its server.
+fn calm() -> World {
+    let mut world = World::new(1);
+    world.start_server();
+    world
+}
+
+impl World {
+    fn enters(&mut self, device: usize) {
+        self.start(device);
+        self.until("signed in", |world| world.clients[device].signed_in);
+        self.settle();
+    }
+
+    /// A message that was answered with OK.
+    fn sent(&mut self, device: usize, to: usize) -> usize {
+        let number = self.type_message(device, &[to], "");
+        self.until("an answer", |world| world.ledger.messages[number].answered);
+        number
+    }
+
+    fn leaves(&mut self, device: usize) {
+        self.leave(device);
+        self.until("left", |world| world.clients[device].desk.is_none());
+    }
+
+    fn shown(&self, device: usize) -> Vec<i64> {
+        self.clients[device].letters()
+    }
+}
+
+#[test]
+fn letters_of_a_new_spool_are_new() {
+    // Whether the companion runs on or begins anew.
+    for runs_on in [true, false] {
+        let mut world = calm();
+        world.enters(1);
+        world.enters(2);
+        for _ in 0..3 {
+            world.sent(2, 1);
+        }
+        assert_eq!(world.shown(1), [1, 2, 3]);
+        world.lose_spool();
+        world.now.unix_ms -= 10_000_000;
+        if !runs_on {
+            world.kill(1, Aftermath::ProcessOnly);
+        }
+        world.start_server();
+        world.settle();
+        if !runs_on {
+            world.enters(1);
+        }
+        world.until("back", |world| world.online().len() == 2);
+        // It has a lesser id than any before.
+        world.by_hand = true;
+        world.type_message(2, &[1], "");
+        for device in [2, 1] {
+            world.think(device);
+            world.say(device);
+            world.turn_and_carry();
+        }
+        world.think(1);
+        world.kill(1, Aftermath::ProcessOnly);
+        world.by_hand = false;
+        world.enters(1);
+        assert_eq!(world.shown(1), [-4], "it was kept, and not shown; {runs_on}");
+        world.sent(2, 1);
+        assert_eq!(world.shown(1), [-4, 5]);
+        world.drain();
+    }
+}
+
 // ---- what a companion keeps -----------------------------------------------------------------------
 
 /// What is known of an inbox: what it said is durable, and what was shown.

@@ -4,10 +4,12 @@
 //! ```text
 //! wishes()        letters among them stand in the inbox, flushed; then the world may show them
 //! take_output()   only now what it says to the server, acknowledgements among it
-//! shown(letter)   it was shown, and is marked so in the inbox
+//! shown(number)   a letter was shown, and is marked so in the inbox
 //! ```
 //!
-//! Without an inbox a letter is acknowledged once it was shown. Knows files by a [`Disk`] only; no
+//! Without an inbox a letter is acknowledged once it was shown. Ids are those of one spool: when the
+//! server comes back with another one, another inbox is opened and nothing is known of it. So what
+//! was shown is told by numbers of this file's own, which go on. Knows files by a [`Disk`] only; no
 //! socket, no clock, no terminal.
 
 use super::inbox::{Inbox, Keys};
@@ -18,6 +20,7 @@ use crate::proto::coded_client::Letter;
 use crate::proto::id::LetterId;
 use crate::store::disk::Disk;
 use crate::time::{Millis, Now};
+use std::collections::VecDeque;
 
 /// Opens a directory of this user's, or says why it cannot be had.
 pub type Open<D> = Box<dyn Fn() -> Result<D, String>>;
@@ -25,8 +28,8 @@ pub type Open<D> = Box<dyn Fn() -> Result<D, String>>;
 /// What is wished from the world, in this order.
 #[derive(Debug)]
 pub enum Wish {
-    /// To be shown; if it is a letter, that it was is to be told to [`Desk::shown`].
-    Show(Line, Option<LetterId>),
+    /// To be shown; a letter has a number, by which [`Desk::shown`] is told that it was.
+    Show(Line, Option<u64>),
     /// Signed in.
     SignedIn,
     /// A connection is wanted.
@@ -48,13 +51,18 @@ pub struct Desk<D: Disk> {
     inboxes: Open<D>,
     counters: Open<D>,
     keys: Option<Keys<D>>,
+    /// The spool that ids are those of, and the user.
+    source: Option<(String, String)>,
     inbox: Option<Inbox<D>>,
-    /// The last letter that was taken.
+    /// The last letter of this spool that was taken.
     seen: Option<LetterId>,
-    /// Shown soon, and to be acknowledged then.
-    unread: Option<LetterId>,
-    /// The last letter that was shown.
-    shown: Option<LetterId>,
+    /// To be acknowledged once all up to this number was shown.
+    unread: Option<(u64, LetterId)>,
+    /// Letters that are wished to be shown, this spool's only, and not known to have been.
+    wished: VecDeque<(u64, LetterId)>,
+    /// Numbers of letters: of the last one wished, of the last one shown.
+    last: u64,
+    shown: u64,
     dice: u64,
 }
 
@@ -63,8 +71,20 @@ impl<D: Disk> Desk<D> {
     /// where the counter of keys is; `dice`: a number that nobody else has drawn.
     #[must_use]
     pub fn new(model: Model, inboxes: Open<D>, counters: Open<D>, dice: u64) -> Self {
-        let (keys, inbox, seen, unread, shown) = (None, None, None, None, None);
-        Self { model, inboxes, counters, keys, inbox, seen, unread, shown, dice }
+        Self {
+            model,
+            inboxes,
+            counters,
+            keys: None,
+            source: None,
+            inbox: None,
+            seen: None,
+            unread: None,
+            wished: VecDeque::new(),
+            last: 0,
+            shown: 0,
+            dice,
+        }
     }
 
     /// A line was typed.
@@ -77,9 +97,9 @@ impl<D: Disk> Desk<D> {
         self.model.typed(line, &mut || keys.take(), now);
     }
 
-    /// All letters up to this one have been shown.
-    pub fn shown(&mut self, letter: LetterId) {
-        self.shown = self.shown.max(Some(letter));
+    /// All letters up to this number have been shown.
+    pub fn shown(&mut self, number: u64) {
+        self.shown = self.shown.max(number);
         self.read();
     }
 
@@ -100,12 +120,12 @@ impl<D: Disk> Desk<D> {
                     last = last.max(Some(letter.id));
                     if self.is_new(&letter, &mut wishes) {
                         let line = screen::letter(&letter, letter.again, now.unix_ms);
-                        wishes.push(Wish::Show(line, Some(letter.id)));
+                        wishes.push(self.numbered(line, letter.id));
                     }
                     continue;
                 }
                 Effect::Opened { user, spool } => {
-                    self.open_inbox(&user, &spool, now, &mut wishes);
+                    self.open_inbox(user, spool, now, &mut wishes);
                     Wish::SignedIn
                 }
                 Effect::Connect => Wish::Connect,
@@ -126,7 +146,7 @@ impl<D: Disk> Desk<D> {
                 self.model.acknowledge(last);
             } else {
                 // Once it was shown.
-                self.unread = Some(last);
+                self.unread = Some((self.last, last));
                 self.read();
             }
         }
@@ -148,39 +168,53 @@ impl<D: Disk> Desk<D> {
         true
     }
 
+    fn numbered(&mut self, line: Line, id: LetterId) -> Wish {
+        self.last += 1;
+        self.wished.push_back((self.last, id));
+        Wish::Show(line, Some(self.last))
+    }
+
     /// Marks or acknowledges what has been shown.
     fn read(&mut self) {
-        let Some(shown) = self.shown else { return };
-        if let Some(inbox) = &mut self.inbox {
-            let open = inbox.unprinted().first().is_some_and(|letter| letter.id <= shown);
+        let mut shown = None;
+        while let Some(&(_, id)) = self.wished.front().filter(|(number, _)| *number <= self.shown) {
+            self.wished.pop_front();
+            shown = Some(id);
+        }
+        if let (Some(inbox), Some(shown)) = (&mut self.inbox, shown) {
             // A mark that cannot be written costs one repetition at the next start.
-            _ = if open { inbox.printed(shown) } else { Ok(()) };
-        } else if self.unread.is_some_and(|unread| unread <= shown || self.seen <= Some(shown))
-            && let Some(unread) = self.unread.take()
-        {
-            self.model.acknowledge(unread);
+            _ = inbox.printed(shown);
+        }
+        if let Some((_, id)) = self.unread.take_if(|(number, _)| *number <= self.shown) {
+            self.model.acknowledge(id);
         }
     }
 
-    fn open_inbox(&mut self, user: &str, spool: &str, now: Now, wishes: &mut Vec<Wish>) {
-        if self.inbox.is_some() || self.seen.is_some() {
+    fn open_inbox(&mut self, user: String, spool: String, now: Now, wishes: &mut Vec<Wish>) {
+        let source = (user, spool);
+        if self.source.as_ref() == Some(&source) {
             return;
         }
-        let opened = (self.inboxes)()
-            .and_then(|disk| Inbox::open(disk, user, spool).map_err(|error| error.to_string()));
+        // What is still to be shown of another spool stays unmarked there.
+        (self.inbox, self.seen, self.unread) = (None, None, None);
+        self.wished.clear();
+        let opened = (self.inboxes)().and_then(|disk| {
+            Inbox::open(disk, &source.0, &source.1).map_err(|error| error.to_string())
+        });
         match opened {
             Ok(inbox) => {
                 for letter in inbox.unprinted() {
                     let line = screen::letter(letter, true, now.unix_ms);
-                    wishes.push(Wish::Show(line, Some(letter.id)));
+                    wishes.push(self.numbered(line, letter.id));
                 }
                 self.inbox = Some(inbox);
             }
             Err(error) => self.without_inbox(&error, wishes),
         }
+        self.source = Some(source);
     }
 
-    /// Says once that messages are not kept.
+    /// Says that messages are not kept.
     fn without_inbox(&mut self, why: &str, wishes: &mut Vec<Wish>) {
         self.inbox = None;
         let words = format!(

@@ -8,7 +8,6 @@ use super::model::QUEUE_MOST;
 use super::run::{News, Wire};
 use super::screen::{self, Line, Look, Tone};
 use crate::proto::command::{self, Command};
-use crate::proto::id::LetterId;
 use crate::proto::password::acceptable_bytes;
 use crate::proto::reply::{Refusal, Reply};
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
@@ -105,15 +104,15 @@ pub(super) struct Paper {
 
 #[derive(Default)]
 pub(super) struct Sheet {
-    queue: VecDeque<(String, Option<LetterId>)>,
+    queue: VecDeque<(String, Option<u64>)>,
     /// Given to the prompt; it was shown once the prompt has drawn itself again.
-    handed: Option<(String, Option<LetterId>)>,
+    handed: Option<(String, Option<u64>)>,
     /// The prompt is being typed at.
     at_prompt: bool,
     /// There is a prompt.
     pub(super) prompted: bool,
-    /// The last letter that was shown.
-    pub(super) shown: Option<LetterId>,
+    /// The number of the last letter that was shown.
+    pub(super) shown: u64,
     /// Nobody reads stdout any more.
     pub(super) deaf: bool,
 }
@@ -124,9 +123,9 @@ impl Paper {
     }
 
     /// Shows a line, now or soon.
-    pub(super) fn put(&self, text: String, id: Option<LetterId>) {
+    pub(super) fn put(&self, text: String, number: Option<u64>) {
         let mut sheet = lock(&self.state);
-        sheet.queue.push_back((text, id));
+        sheet.queue.push_back((text, number));
         if sheet.prompted {
             self.turn.notify_all();
         } else {
@@ -138,8 +137,8 @@ impl Paper {
     fn drawn(&self) {
         let mut sheet = lock(&self.state);
         sheet.at_prompt = true;
-        if let Some((_, id)) = sheet.handed.take() {
-            sheet.shown = sheet.shown.max(id);
+        if let Some((_, number)) = sheet.handed.take() {
+            sheet.shown = sheet.shown.max(number.unwrap_or_default());
             // The driver may have ended.
             _ = self.wire.send(Wire::Read);
         }
@@ -174,10 +173,10 @@ impl Paper {
             }
             let (mut text, mut last) = (String::new(), None);
             while text.len() < BATCH_BYTES
-                && let Some((line, id)) = sheet.queue.pop_front()
+                && let Some((line, number)) = sheet.queue.pop_front()
             {
                 text.push_str(&line);
-                last = last.max(id);
+                last = last.max(number);
             }
             sheet.handed = Some((text.clone(), last));
             drop(sheet);
@@ -192,10 +191,10 @@ impl Paper {
 impl Sheet {
     fn write_all(&mut self) {
         let mut out = io::stdout().lock();
-        while let Some((text, id)) = self.queue.pop_front() {
+        while let Some((text, number)) = self.queue.pop_front() {
             self.deaf |= out.write_all(text.as_bytes()).is_err();
             if !self.deaf {
-                self.shown = self.shown.max(id);
+                self.shown = self.shown.max(number.unwrap_or_default());
             }
         }
         self.deaf |= out.flush().is_err();

@@ -190,7 +190,7 @@ impl<D: Disk> Driver<D> {
         let mut end = None;
         for wish in self.desk.wishes(now) {
             match wish {
-                Wish::Show(line, letter) => self.paper.put(self.look.paint(&line), letter),
+                Wish::Show(line, number) => self.paper.put(self.look.paint(&line), number),
                 // It may have left already.
                 Wish::SignedIn => _ = self.news.send(News::SignedIn),
                 Wish::Connect => self.connect(),
@@ -213,10 +213,8 @@ impl<D: Disk> Driver<D> {
     /// Tells the desk what has been shown.
     fn read(&mut self) {
         let shown = lock(&self.paper.state).shown;
-        if let Some(shown) = shown {
-            self.desk.shown(shown);
-            self.write();
-        }
+        self.desk.shown(shown);
+        self.write();
     }
 
     fn connect(&mut self) {

@@ -10,7 +10,6 @@ use mms::client::model::Model;
 use mms::core::password::Verifier;
 use mms::limits::ROUNDS_LEAST;
 use mms::proto::coded_client::Kind;
-use mms::proto::id::LetterId;
 use mms::scram::Keys;
 use mms::time::Millis;
 use std::collections::VecDeque;
@@ -75,9 +74,9 @@ pub struct Client {
     /// When it last wished to connect.
     pub asked: Option<Millis>,
     /// To be shown.
-    pub paper: VecDeque<(String, Option<LetterId>)>,
+    pub paper: VecDeque<(String, Option<u64>)>,
     /// Shown, and the desk was not told.
-    pub untold: Option<LetterId>,
+    pub untold: Option<u64>,
     /// All that was shown in this life.
     pub screen: Vec<String>,
     /// Lines typed and not dealt with: which message each is.

@@ -201,6 +201,8 @@ impl World {
         self.kill_server(Aftermath::ProcessOnly);
         self.note("the spool is lost");
         self.disk = SimDisk::new();
+        // The new machine's clock may be behind: then its letters have lesser ids.
+        self.now.unix_ms -= *self.rng.pick(&[0, 0, 1_000_000]);
         self.ledger.spool_lost();
     }
 
@@ -660,6 +662,17 @@ impl World {
             }
         }
         self.fail("it never ends");
+    }
+
+    /// What is on its way to the server arrives, and so do its answers.
+    pub fn turn_and_carry(&mut self) {
+        for conn in self.cables() {
+            self.carry_up(conn, usize::MAX);
+        }
+        while self.turn() {}
+        for conn in self.cables() {
+            self.carry_down(conn, usize::MAX);
+        }
     }
 
     /// When something is due next.
