@@ -345,3 +345,43 @@ fn an_inbox_survives_its_machine_at_every_step() {
         }
     }
 }
+
+#[test]
+fn no_key_is_used_twice_whatever_the_disk_does() {
+    /// Three companions one after another, each with more messages than keys are drawn at a time;
+    /// something happens during the second and the third.
+    fn keys(happens: impl Fn(&SimDisk), aftermath: Aftermath, rng: &mut Rng) -> Vec<String> {
+        let (disk, mut used) = (SimDisk::new(), vec![]);
+        for life in 0..3 {
+            if life > 0 {
+                happens(&disk);
+            }
+            let dice = rng.next();
+            let opened = Keys::open(disk.clone(), dice);
+            let mut keys = opened.unwrap_or_else(|_| Keys::of_this_run(dice));
+            // A process that is gone has used none of those that it was drawing.
+            used.extend((0..150).map(|_| keys.take()).take_while(|_| !disk.crashed()));
+            disk.restart(aftermath, rng);
+        }
+        used
+    }
+    let mut rng = Rng::new(1);
+    for step in 1..40 {
+        for aftermath in [Aftermath::LoseAll, Aftermath::KeepAll, Aftermath::Torn] {
+            for fault in 0..3 {
+                let happens = |disk: &SimDisk| {
+                    let step = disk.steps() + step;
+                    match fault {
+                        0 => disk.crash_at(step),
+                        1 => disk.fail_at(step, Fault::Once(ErrorKind::StorageFull)),
+                        _ => disk.fail_at(step, Fault::ForGood(ErrorKind::Other)),
+                    }
+                };
+                let used = keys(happens, aftermath, &mut rng);
+                let distinct: BTreeSet<&String> = used.iter().collect();
+                assert_eq!(distinct.len(), used.len(), "step {step}, {aftermath:?}, {fault}");
+                assert!(fault == 0 || used.len() == 450);
+            }
+        }
+    }
+}

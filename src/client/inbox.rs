@@ -231,13 +231,15 @@ pub struct Keys<D: Disk> {
     drawn: u64,
     /// Where it is written; without it the installation is one of this run only.
     file: Option<(D, D::File)>,
+    /// What an installation of this run only is named by.
+    dice: u64,
 }
 
 impl<D: Disk> Keys<D> {
     /// Keys of this run only.
     #[must_use]
     pub fn of_this_run(dice: u64) -> Self {
-        Self { installation: format!("{dice:016x}"), next: 1, drawn: u64::MAX, file: None }
+        Self { installation: format!("{dice:016x}"), next: 1, drawn: u64::MAX, file: None, dice }
     }
 
     /// Keys that go on where the last run ended. Fails if another program uses them: a server
@@ -251,7 +253,7 @@ impl<D: Disk> Keys<D> {
         });
         // A damaged file is a new installation: no key of the old one is ever used again.
         let (installation, next) = known.unwrap_or_else(|| (format!("{dice:016x}"), 1));
-        let mut keys = Self { installation, next, drawn: next, file: Some((disk, file)) };
+        let mut keys = Self { installation, next, drawn: next, file: Some((disk, file)), dice };
         keys.draw()?;
         Ok(keys)
     }
@@ -259,8 +261,9 @@ impl<D: Disk> Keys<D> {
     /// A key that was never used.
     pub fn take(&mut self) -> String {
         if self.next >= self.drawn && self.draw().is_err() {
-            // Those that cannot be written down must not be used again by another run either.
-            self.installation.push_str("-x");
+            // Those that cannot be written down must not be used again, by another run in the same
+            // trouble either.
+            self.installation = format!("{:016x}-x", self.dice);
             (self.drawn, self.file) = (u64::MAX, None);
         }
         let key = format!("{}:{}", self.installation, self.next);
