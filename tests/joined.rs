@@ -19,7 +19,7 @@ use support::sim_disk::{Aftermath, Fault, SimDisk};
 
 const STEPS: usize = 1500;
 /// In a debug build they take some seconds.
-const RUNS: u64 = 100;
+const RUNS: u64 = 150;
 
 /// What sort of a run it is.
 #[derive(Clone, Copy)]
@@ -249,6 +249,377 @@ fn letters_of_a_new_spool_are_new() {
         assert_eq!(world.shown(1), [-4], "it was kept, and not shown; {runs_on}");
         world.sent(2, 1);
         assert_eq!(world.shown(1), [-4, 5]);
+        world.drain();
+    }
+}
+
+/// What becomes of messages whose answers, acknowledgements or servers are gone.
+impl World {
+    /// Goes on until the server's OK is on its way to this device, and loses it; gives it back.
+    fn ok_is_lost(&mut self, device: usize) -> String {
+        for _ in 0..1000 {
+            self.connect(device);
+            for conn in self.cables() {
+                self.carry_up(conn, usize::MAX);
+            }
+            while self.turn() {}
+            if let Some(conn) = self.conn(device) {
+                let said = self.on_the_way_down(conn);
+                if let Some(ok) = said.lines().find(|line| line.starts_with("250 ")) {
+                    self.lose_at(conn, Loss::Both, 0, 0);
+                    self.carry_down(conn, usize::MAX);
+                    return ok.to_owned();
+                }
+                if self.carry_down(conn, usize::MAX) {
+                    continue;
+                }
+            }
+            self.tick(100);
+        }
+        self.fail("no OK is on its way");
+    }
+
+    fn is_told(&self, device: usize, what: &str) -> bool {
+        self.clients[device].count(what) > 0
+    }
+}
+
+#[test]
+fn an_ok_that_is_lost_ten_times_leaves_one_copy() {
+    let mut world = calm();
+    world.enters(1);
+    world.enters(2);
+    let number = world.type_message(2, &[1], "");
+    let ids: BTreeSet<String> =
+        (0..10).map(|_| world.ok_is_lost(2).split(' ').nth(2).expect("an id").to_owned()).collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    world.until("an answer", |world| world.ledger.messages[number].answered);
+    assert!(world.is_told(2, "message sent to u1; an earlier try had got through"));
+    assert_eq!(world.shown(1), [1]);
+    assert_eq!(world.clients[1].kept(), ["m1"]);
+    world.drain();
+}
+
+#[test]
+fn an_acknowledgement_that_is_lost_shows_nothing_again() {
+    for server_dies in [true, false] {
+        let mut world = calm();
+        world.enters(1);
+        world.enters(2);
+        world.by_hand = true;
+        world.type_message(2, &[1], "");
+        world.say(2);
+        world.turn_and_carry();
+        world.by_hand = false;
+        world.think(1);
+        world.print(1, 9);
+        world.tell(1);
+        world.say(1);
+        assert_eq!(world.shown(1), [1]);
+        let conn = world.conn(1).unwrap();
+        world.lose_at(conn, Loss::Both, 0, 0);
+        if server_dies {
+            world.kill_server(Aftermath::LoseAll);
+            world.start_server();
+        }
+        world.until("lost", |world| world.is_told(1, "connecting again"));
+        world.until("back", |world| world.is_told(1, "connected again; 1 message waits:"));
+        assert_eq!(world.shown(1), [1]);
+        world.leaves(1);
+        world.enters(1);
+        assert!(world.is_told(1, "no messages waiting"), "it was acknowledged then");
+        world.drain();
+    }
+}
+
+#[test]
+fn lines_typed_meanwhile_go_out_once_when_the_server_is_back() {
+    let mut world = calm();
+    world.enters(1);
+    world.enters(2);
+    world.kill_server(Aftermath::LoseAll);
+    world.settle();
+    let before = world.knocks;
+    for _ in 0..5 {
+        world.type_message(2, &[1], "");
+        world.pass(60_000);
+    }
+    assert_eq!(world.clients[2].count("not connected; it goes out as soon as"), 5);
+    assert_eq!(world.clients[2].count("no server there"), 1, "said once");
+    let knocks = world.knocks - before;
+    assert!((20..60).contains(&knocks), "{knocks} tries of two in five minutes");
+    world.start_server();
+    world.until("answers", |world| world.ledger.messages[5].answered);
+    // Whoever is back first sends first, or finds all of it waiting.
+    world.until("all read", |world| world.shown(1).len() == 5);
+    assert_eq!(world.shown(1), [1, 2, 3, 4, 5]);
+    world.drain();
+}
+
+#[test]
+fn whoever_is_no_server_of_ours_is_left_alone() {
+    let welcome =
+        ">> Welcome to MMS.\r\n>> Type 'signin <user>' to sign in, 'help' for the commands.\r\n";
+    let other = ">> Welcome to MMS.\r\n505 coded 2\r\n";
+    for (words, why) in [
+        ("220 mail.example.org ESMTP ready\r\n", "that is no MMS server; it says '220 mail"),
+        (other, "speaks another dialect than mms: coded 2"),
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "that is no MMS server"),
+        ("\0\u{1}\u{2}", "that is no MMS server"),
+    ] {
+        for first in [true, false] {
+            let mut world = calm();
+            if !first {
+                world.enters(1);
+            }
+            world.kill_server(Aftermath::ProcessOnly);
+            world.stranger = Some(words);
+            if first {
+                world.start(1);
+            } else {
+                world.type_message(1, &[2], "");
+            }
+            world.until("the end", |world| world.clients[1].desk.is_none());
+            let ended = world.clients[1].ended.clone().unwrap();
+            assert!(ended.contains(why), "{ended}");
+            let knocks = world.knocks;
+            world.pass(600_000);
+            assert_eq!(world.knocks, knocks, "it does not try again");
+        }
+    }
+    // One that greets and says nothing more is given up in its time, and tried again.
+    let mut world = calm();
+    world.enters(1);
+    world.kill_server(Aftermath::ProcessOnly);
+    world.stranger = Some(welcome);
+    world.pass(200_000);
+    assert!((3..12).contains(&world.knocks), "{}", world.knocks);
+    world.stranger = None;
+    world.start_server();
+    world.until("back", |world| world.clients[1].signed_in);
+    world.drain();
+}
+
+#[test]
+fn a_changed_password_ends_the_companion_for_good() {
+    // Told by the server, or found out at the next sign-in; with the same salt and with another.
+    for (told, changes) in [(true, 1), (false, 1), (false, 2)] {
+        let mut world = calm();
+        world.enters(1);
+        if !told {
+            world.kill_server(Aftermath::ProcessOnly);
+            world.settle();
+        }
+        for _ in 0..changes {
+            world.change_password(1);
+        }
+        if !told {
+            world.start_server();
+        }
+        world.until("the end", |world| world.clients[1].desk.is_none());
+        let ended = world.clients[1].ended.clone().unwrap();
+        assert!(ended.contains("password"), "{ended}");
+        let knocks = world.knocks;
+        world.pass(3_600_000);
+        assert_eq!(world.knocks, knocks, "it does not try again");
+        world.enters(1);
+        world.drain();
+    }
+}
+
+#[test]
+fn a_second_companion_of_the_same_user() {
+    // The first one lives: the second is refused.
+    let mut world = calm();
+    world.enters(0);
+    world.start(3);
+    world.until("the end", |world| world.clients[3].desk.is_none());
+    let ended = world.clients[3].ended.clone().unwrap();
+    assert!(ended.contains("signed in"), "{ended}");
+    assert!(world.is_told(0, "tries to sign in as u0"));
+    assert!(world.clients[0].signed_in);
+    // Its machine is gone without a word: the second waits, and gets in.
+    let number = world.type_message(0, &[1], "");
+    let conn = world.conn(0).unwrap();
+    world.lose_at(conn, Loss::Silent, 0, 0);
+    world.start(3);
+    world.pass(1000);
+    assert!(world.is_told(3, "please wait while MMS looks"));
+    assert!(!world.clients[3].signed_in);
+    world.until("let in", |world| world.clients[3].signed_in);
+    assert!(world.now.mono.0 < 10_000);
+    // The first one comes back, is refused as long as the second is there, and loses nothing.
+    world.until("refused", |world| world.clients[0].count("connecting again") > 1);
+    assert!(!world.ledger.messages[number].answered);
+    world.leaves(3);
+    world.until("answered", |world| world.ledger.messages[number].answered);
+    world.drain();
+    // Where the newer one wins, the older one ends and does not come back by itself.
+    let mut world = calm();
+    world.rules.duplicate = Duplicate::Replace;
+    world.kill_server(Aftermath::ProcessOnly);
+    world.start_server();
+    world.enters(0);
+    world.enters(3);
+    assert_eq!(world.clients[0].ended.as_deref(), Some("another session of this user took over"));
+    world.pass(600_000);
+    assert!(world.clients[3].signed_in && world.clients[0].desk.is_none());
+    world.drain();
+}
+
+#[test]
+fn time_alone_loses_nobody() {
+    let mut world = calm();
+    world.enters(1);
+    world.enters(2);
+    // Pings keep them; nobody is told of anything.
+    let lines = world.clients[1].screen.len();
+    world.pass(1_700_000);
+    assert_eq!((world.online().len(), world.clients[1].screen.len()), (2, lines));
+    world.type_message(2, &[2], "");
+    world.pass(200_000);
+    assert!(world.is_told(1, "press Enter to sign in again"));
+    let knocks = world.knocks;
+    world.pass(86_400_000);
+    assert_eq!(world.knocks, knocks, "it sleeps");
+    let number = world.type_message(1, &[2], "");
+    world.until("answered", |world| world.ledger.messages[number].answered);
+    // A machine that was suspended for an hour finds its connection gone, and comes back.
+    world.by_hand = true;
+    world.tick(3_600_000);
+    world.by_hand = false;
+    world.until("back", |world| world.clients[1].signed_in);
+    world.sent(1, 2);
+    world.drain();
+}
+
+#[test]
+fn a_silent_network_is_noticed() {
+    let mut world = calm();
+    world.enters(1);
+    world.enters(2);
+    let conn = world.conn(1).unwrap();
+    world.lose(conn, Loss::Silent);
+    world.sent(2, 1);
+    let begun = world.now.mono;
+    let number = world.type_message(1, &[2], "");
+    world.until("lost", |world| world.is_told(1, "connecting again"));
+    assert_eq!(world.now.mono.since(begun), 30_000, "an answer has its time");
+    world.until("answered", |world| world.ledger.messages[number].answered);
+    assert_eq!((world.shown(1), world.shown(2)), (vec![-1], vec![2]));
+    let conn = world.conn(1).unwrap();
+    world.lose(conn, Loss::Silent);
+    let begun = world.now.mono;
+    world.until("lost", |world| !world.clients[1].signed_in);
+    assert_eq!(world.now.mono.since(begun), 300_000, "whoever asks nothing waits longer");
+    world.drain();
+}
+
+/// What is done with a letter before the process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    /// It comes to these disk steps of keeping it, and no further: the write, the sync.
+    Written,
+    Synced,
+    /// All of it: it is kept and flushed.
+    Kept,
+    Acknowledged,
+    Printed,
+    /// The note that it was printed is written.
+    Noted,
+}
+
+#[test]
+fn a_companion_killed_between_two_deeds() {
+    use Deed::{Acknowledged, Kept, Noted, Printed, Synced, Written};
+    // What the first life shows, what the second one does if the process was killed, and if the
+    // machine was. A note that was not flushed may be gone with the machine.
+    let points: [(&[Deed], &[i64], &[i64], &[i64]); 10] = [
+        (&[], &[], &[-1], &[-1]),
+        (&[Written], &[], &[-1], &[-1]),
+        (&[Synced], &[], &[-1], &[-1]),
+        (&[Kept], &[], &[-1], &[-1]),
+        (&[Kept, Acknowledged], &[], &[-1], &[-1]),
+        (&[Kept, Printed], &[1], &[-1], &[-1]),
+        (&[Kept, Printed, Acknowledged], &[1], &[-1], &[-1]),
+        (&[Kept, Acknowledged, Printed], &[1], &[-1], &[-1]),
+        (&[Kept, Acknowledged, Printed, Noted], &[1], &[], &[-1]),
+        (&[Kept, Printed, Noted], &[1], &[], &[-1]),
+    ];
+    for (deeds, first, then, then_machine) in points {
+        for (aftermath, then) in
+            [(Aftermath::ProcessOnly, then), (Aftermath::LoseAll, then_machine)]
+        {
+            let mut world = calm();
+            world.enters(1);
+            world.enters(2);
+            world.by_hand = true;
+            world.type_message(2, &[1], "");
+            world.think(2);
+            world.say(2);
+            world.turn_and_carry();
+            let disk = world.clients[1].disk.clone();
+            for deed in deeds {
+                match deed {
+                    Written => disk.crash_at(disk.steps() + 1),
+                    Synced => disk.crash_at(disk.steps() + 2),
+                    Kept => assert!(world.think(1)),
+                    Acknowledged => assert!(world.say(1)),
+                    Printed => assert!(world.print(1, 1)),
+                    Noted => assert!(world.tell(1)),
+                }
+            }
+            if matches!(deeds, [Written | Synced]) {
+                world.crash(1, aftermath);
+                assert_eq!(world.shown(1), [0; 0]);
+            } else {
+                let begun: Vec<i64> = world.shown(1);
+                world.kill(1, aftermath);
+                assert_eq!(begun, first, "{deeds:?}");
+            }
+            world.by_hand = false;
+            world.enters(1);
+            assert_eq!(world.shown(1), then, "{deeds:?}, {aftermath:?}");
+            assert_eq!(world.clients[1].kept(), ["m1"], "{deeds:?}, {aftermath:?}");
+            world.leaves(1);
+            world.enters(1);
+            assert_eq!(world.shown(1), [0; 0], "{deeds:?}, {aftermath:?}: it is settled");
+            world.drain();
+        }
+    }
+}
+
+#[test]
+fn without_an_inbox_what_is_shown_is_acknowledged() {
+    // None can be had, or the disk is full once it is wanted.
+    for home in [false, true] {
+        let mut world = calm();
+        let start = Start { password: 0, saved: false, patient: false, home };
+        world.start_as(1, start);
+        world.until("signed in", |world| world.clients[1].signed_in);
+        world.enters(2);
+        let disk = world.clients[1].disk.clone();
+        disk.fail_at(disk.steps() + 1, Fault::ForGood(ErrorKind::StorageFull));
+        world.sent(2, 1);
+        world.sent(2, 1);
+        assert_eq!(world.clients[1].count("no inbox ("), 1);
+        assert_eq!(world.shown(1), [1, 2]);
+        world.by_hand = true;
+        world.type_message(2, &[1], "");
+        world.think(2);
+        world.say(2);
+        world.turn_and_carry();
+        world.think(1);
+        assert!(!world.say(1), "nothing is acknowledged before it is shown");
+        world.print(1, 1);
+        world.kill(1, Aftermath::ProcessOnly);
+        world.by_hand = false;
+        world.start_as(1, start);
+        world.until("signed in", |world| world.clients[1].signed_in);
+        world.settle();
+        let again: Vec<i64> = world.shown(1);
+        // Of the first one, half a line may be left in the inbox.
+        assert!(again == [-3] || again == [-1, -3], "{again:?}");
         world.drain();
     }
 }

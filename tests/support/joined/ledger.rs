@@ -16,6 +16,8 @@ pub struct Message {
     /// It is for whoever is online: nobody is told who that was.
     pub everyone: bool,
     pub body: String,
+    /// The key that it was sent under.
+    pub key: String,
     /// The companion has shown an answer to it.
     pub answered: bool,
     /// Users for whom the companion has said OK.
@@ -71,6 +73,28 @@ impl Shown {
 }
 
 impl Ledger {
+    /// Looks at the keys in what a companion says to the server: a message has one for good, which
+    /// no other has.
+    pub fn named(&mut self, said: &str) -> Result<(), String> {
+        for verb in [" send ", " broadcast "] {
+            for sent in said.split(verb).skip(1) {
+                let (key, rest) = sent.split_once(' ').unwrap_or((sent, ""));
+                let at = rest.match_indices('m').map(|(at, _)| &rest[at + 1..]);
+                let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect();
+                let number = at.map(digits).find_map(|digits: String| digits.parse().ok());
+                let number: usize = number.ok_or_else(|| format!("unexpected: {verb}{sent}"))?;
+                let other = self.messages.iter().position(|message| message.key == key);
+                let message = &mut self.messages[number];
+                if message.key.is_empty() && other.is_none() && key.starts_with('=') {
+                    message.key = key.to_owned();
+                } else if message.key != key {
+                    return Err(format!("unexpected: m{number} is sent under {key}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The companion answers this message.
     pub fn answered(&mut self, number: usize, answer: &str) -> Result<(), String> {
         let message = &mut self.messages[number];

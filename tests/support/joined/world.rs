@@ -82,6 +82,10 @@ pub struct World {
     pub restless: bool,
     /// Companions do nothing unless they are asked to.
     pub by_hand: bool,
+    /// Somebody else listens in the server's place, and says this.
+    pub stranger: Option<&'static str>,
+    /// How often a connection was asked for.
+    pub knocks: u32,
     ports: BTreeMap<u32, Port>,
     cables: BTreeMap<u32, Cable>,
     news: Vec<News>,
@@ -116,6 +120,8 @@ impl World {
             passwords: [0; USERS],
             restless: false,
             by_hand: false,
+            stranger: None,
+            knocks: 0,
             ports: BTreeMap::new(),
             cables: BTreeMap::new(),
             news: vec![],
@@ -129,7 +135,7 @@ impl World {
     }
 
     pub fn fail(&self, what: &str) -> ! {
-        let from = self.trace.len().saturating_sub(400);
+        let from = self.trace.len().saturating_sub(200);
         panic!("{what}; the run ended so:\n{}", self.trace[from..].join("\n"));
     }
 
@@ -274,20 +280,23 @@ impl World {
         let client = &mut self.clients[device];
         let Some(desk) = client.desk.as_mut().filter(|_| client.connecting) else { return };
         client.connecting = false;
-        let Some(engine) = &mut self.engine else {
+        self.knocks += 1;
+        if self.engine.is_none() && self.stranger.is_none() {
             desk.model.unreachable(Error::from(ErrorKind::ConnectionRefused), self.now.mono);
             self.note(format!("{device} is refused"));
             return self.work(device);
-        };
+        }
         self.connections += 1;
         let conn = self.connections;
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        engine.handle(Event::Opened { conn: Conn(conn), address, trust: Trust::Trusted }, self.now);
-        self.ports.insert(conn, Port::new(Conn(conn)));
+        if let Some(engine) = &mut self.engine {
+            let (conn, address) = (Conn(conn), IpAddr::V4(Ipv4Addr::LOCALHOST));
+            engine.handle(Event::Opened { conn, address, trust: Trust::Trusted }, self.now);
+            self.ports.insert(conn.0, Port::new(conn));
+        }
         let cable = Cable {
             device,
             up: vec![],
-            down: vec![],
+            down: self.stranger.unwrap_or_default().into(),
             up_end: None,
             down_end: false,
             client: true,
@@ -312,9 +321,10 @@ impl World {
         self.clients[device].conn
     }
 
-    /// Bytes on their way to the client of this connection.
-    pub fn on_the_way_down(&self, conn: u32) -> usize {
-        self.cables.get(&conn).map_or(0, |cable| cable.down.len())
+    /// What is on its way to the client of this connection.
+    pub fn on_the_way_down(&self, conn: u32) -> String {
+        let bytes = self.cables.get(&conn).map(|cable| &cable.down[..]);
+        String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
     }
 
     /// Up to so many bytes reach the server; behind the last one it hears of the end.
@@ -449,6 +459,15 @@ impl World {
             self.kill(device, aftermath);
         }
         crashed
+    }
+
+    /// It thinks, and its disk crashes, as was said before.
+    pub fn crash(&mut self, device: usize, aftermath: Aftermath) {
+        let client = &mut self.clients[device];
+        let desk = client.desk.as_mut().expect("it runs");
+        desk.wishes(self.now);
+        assert!(client.disk.crashed(), "it has not come so far");
+        self.kill(device, aftermath);
     }
 
     /// Types a message to these users, or to everyone; its number.
@@ -630,10 +649,12 @@ impl World {
         let Some(desk) = &mut client.desk else { return false };
         let said = desk.take_output();
         let cable = client.conn.and_then(|conn| self.cables.get_mut(&conn));
+        let named = self.ledger.named(&String::from_utf8_lossy(&said));
         let Some(cable) = cable.filter(|_| !said.is_empty()) else { return false };
         if !cable.up_dead && cable.up_end.is_none() {
             cable.up.extend(said);
         }
+        self.hold(named);
         true
     }
 }
