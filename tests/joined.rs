@@ -7,15 +7,12 @@
 
 mod support;
 
-use mms::client::inbox::{Inbox, Keys};
 use mms::core::hub::Duplicate;
-use mms::proto::coded_client::Letter;
-use mms::proto::id::LetterId;
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use support::joined::{DEVICES, Loss, Start, USERS, World};
-use support::rng::{Rng, seed_from_env};
-use support::sim_disk::{Aftermath, Fault, SimDisk};
+use support::rng::seed_from_env;
+use support::sim_disk::{Aftermath, Fault};
 
 const STEPS: usize = 1500;
 /// In a debug build they take some seconds.
@@ -202,6 +199,14 @@ impl World {
         number
     }
 
+    /// A message is typed and reaches its reader's companion, which has not done anything yet.
+    fn message_comes(&mut self, from: usize, to: usize) {
+        self.type_message(from, &[to], "");
+        self.think(from);
+        self.say(from);
+        self.turn_and_carry();
+    }
+
     fn leaves(&mut self, device: usize) {
         self.leave(device);
         self.until("left", |world| world.clients[device].desk.is_none());
@@ -223,6 +228,11 @@ fn letters_of_a_new_spool_are_new() {
             world.sent(2, 1);
         }
         assert_eq!(world.shown(1), [1, 2, 3]);
+        // One of the old spool is kept, and waits on the paper for its reader's eyes.
+        world.by_hand = true;
+        world.message_comes(2, 1);
+        assert!(world.think(1) && world.say(1));
+        world.by_hand = !runs_on;
         world.lose_spool();
         world.now.unix_ms -= 10_000_000;
         if !runs_on {
@@ -234,23 +244,50 @@ fn letters_of_a_new_spool_are_new() {
             world.enters(1);
         }
         world.until("back", |world| world.online().len() == 2);
+        let old: &[i64] = if runs_on { &[1, 2, 3, 4] } else { &[] };
+        assert_eq!(world.shown(1), old);
         // It has a lesser id than any before.
         world.by_hand = true;
-        world.type_message(2, &[1], "");
-        for device in [2, 1] {
-            world.think(device);
-            world.say(device);
-            world.turn_and_carry();
-        }
+        world.message_comes(2, 1);
         world.think(1);
         world.kill(1, Aftermath::ProcessOnly);
         world.by_hand = false;
         world.enters(1);
-        assert_eq!(world.shown(1), [-4], "it was kept, and not shown; {runs_on}");
+        assert_eq!(world.shown(1), [-5], "it was kept, and not shown; {runs_on}");
         world.sent(2, 1);
-        assert_eq!(world.shown(1), [-4, 5]);
+        assert_eq!(world.shown(1), [-5, 6]);
         world.drain();
     }
+}
+
+#[test]
+fn what_is_seen_of_an_old_spool_marks_nothing_of_a_new_one() {
+    let mut world = calm();
+    world.enters(1);
+    world.enters(2);
+    world.by_hand = true;
+    world.message_comes(2, 1);
+    assert!(world.think(1) && world.say(1));
+    world.lose_spool();
+    world.now.unix_ms -= 10_000_000;
+    world.start_server();
+    world.unseen.insert(1);
+    world.by_hand = false;
+    world.until("back", |world| world.clients[1].signed_in && world.clients[2].signed_in);
+    world.by_hand = true;
+    world.message_comes(2, 1);
+    world.think(1);
+    // Its reader sees the first one, of the old spool, and no more.
+    while world.shown(1).is_empty() {
+        assert!(world.print(1, 1));
+    }
+    world.tell(1);
+    assert_eq!(world.shown(1), [1]);
+    world.kill(1, Aftermath::ProcessOnly);
+    (world.by_hand, world.unseen) = (false, BTreeSet::new());
+    world.enters(1);
+    assert_eq!(world.shown(1), [-2]);
+    world.drain();
 }
 
 /// What becomes of messages whose answers, acknowledgements or servers are gone.
@@ -307,9 +344,7 @@ fn an_acknowledgement_that_is_lost_shows_nothing_again() {
         world.enters(1);
         world.enters(2);
         world.by_hand = true;
-        world.type_message(2, &[1], "");
-        world.say(2);
-        world.turn_and_carry();
+        world.message_comes(2, 1);
         world.by_hand = false;
         world.think(1);
         world.print(1, 9);
@@ -410,6 +445,7 @@ fn a_changed_password_ends_the_companion_for_good() {
             world.kill_server(Aftermath::ProcessOnly);
             world.settle();
         }
+        let before = world.knocks;
         for _ in 0..changes {
             world.change_password(1);
         }
@@ -420,6 +456,7 @@ fn a_changed_password_ends_the_companion_for_good() {
         let ended = world.clients[1].ended.clone().unwrap();
         assert!(ended.contains("password"), "{ended}");
         let knocks = world.knocks;
+        assert_eq!(knocks - before, u32::from(!told), "told once is enough");
         world.pass(3_600_000);
         assert_eq!(world.knocks, knocks, "it does not try again");
         world.enters(1);
@@ -529,12 +566,15 @@ enum Deed {
     Noted,
 }
 
+/// What was done; what the first life showed; what the second one does if the process was killed,
+/// and if its machine was.
+type Point = (&'static [Deed], &'static [i64], &'static [i64], &'static [i64]);
+
 #[test]
 fn a_companion_killed_between_two_deeds() {
     use Deed::{Acknowledged, Kept, Noted, Printed, Synced, Written};
-    // What the first life shows, what the second one does if the process was killed, and if the
-    // machine was. A note that was not flushed may be gone with the machine.
-    let points: [(&[Deed], &[i64], &[i64], &[i64]); 10] = [
+    // A note that was not flushed may be gone with the machine.
+    let points: [Point; 10] = [
         (&[], &[], &[-1], &[-1]),
         (&[Written], &[], &[-1], &[-1]),
         (&[Synced], &[], &[-1], &[-1]),
@@ -554,10 +594,7 @@ fn a_companion_killed_between_two_deeds() {
             world.enters(1);
             world.enters(2);
             world.by_hand = true;
-            world.type_message(2, &[1], "");
-            world.think(2);
-            world.say(2);
-            world.turn_and_carry();
+            world.message_comes(2, 1);
             let disk = world.clients[1].disk.clone();
             for deed in deeds {
                 match deed {
@@ -605,10 +642,7 @@ fn without_an_inbox_what_is_shown_is_acknowledged() {
         assert_eq!(world.clients[1].count("no inbox ("), 1);
         assert_eq!(world.shown(1), [1, 2]);
         world.by_hand = true;
-        world.type_message(2, &[1], "");
-        world.think(2);
-        world.say(2);
-        world.turn_and_carry();
+        world.message_comes(2, 1);
         world.think(1);
         assert!(!world.say(1), "nothing is acknowledged before it is shown");
         world.print(1, 1);
@@ -621,138 +655,5 @@ fn without_an_inbox_what_is_shown_is_acknowledged() {
         // Of the first one, half a line may be left in the inbox.
         assert!(again == [-3] || again == [-1, -3], "{again:?}");
         world.drain();
-    }
-}
-
-// ---- what a companion keeps -----------------------------------------------------------------------
-
-/// What is known of an inbox: what it said is durable, and what was shown.
-struct Keeper {
-    letters: u32,
-    /// Bytes of each.
-    bytes: usize,
-    synced: BTreeSet<u32>,
-    printed: u32,
-}
-
-impl Keeper {
-    fn new(letters: u32, bytes: usize) -> Self {
-        Self { letters, bytes, synced: BTreeSet::new(), printed: 0 }
-    }
-
-    fn letter(&self, seq: u32) -> Letter {
-        let text = format!("m{seq}{}", "x".repeat(self.bytes));
-        Letter::parse(&format!("9.{seq} 5 - tim {text}")).unwrap()
-    }
-
-    fn id(seq: u32) -> LetterId {
-        LetterId { epoch: 9, seq }
-    }
-
-    /// A companion's life: it takes what it does not have, four at a time, and shows it.
-    fn live(&mut self, disk: &SimDisk) -> io::Result<()> {
-        let mut inbox = Inbox::open(disk.clone(), "fred", "00aa")?;
-        for seq in 1..=self.letters {
-            if !inbox.has(Self::id(seq)) {
-                inbox.keep(&self.letter(seq))?;
-            }
-            if seq % 4 == 0 {
-                inbox.sync()?;
-                self.synced.extend(1..=seq);
-                self.printed = self.printed.max(seq - 1);
-                inbox.printed(Self::id(seq - 1))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check(&self, disk: &SimDisk, when: &str) {
-        let inbox = Inbox::open(disk.clone(), "fred", "00aa").expect("the disk is well again");
-        for seq in 1..=self.letters {
-            let here = inbox.unprinted().iter().filter(|letter| letter.id == Self::id(seq));
-            let here: Vec<_> = here.collect();
-            let had = inbox.has(Self::id(seq));
-            assert!(had || !self.synced.contains(&seq), "lost: {seq}; {when}");
-            assert!(!had || seq <= self.printed || here.len() == 1, "skipped: {seq}; {when}");
-            assert!(here.iter().all(|&it| *it == self.letter(seq)), "holed: {seq}; {when}");
-        }
-    }
-
-    /// Crashes a life at this step, begins another one, and cuts the power once more.
-    fn crash(letters: u32, bytes: usize, step: u64, aftermath: Aftermath, rng: &mut Rng) {
-        let (disk, mut keeper) = (SimDisk::new(), Self::new(letters, bytes));
-        disk.crash_at(step);
-        assert!(keeper.live(&disk).is_err());
-        disk.restart(aftermath, rng);
-        let when = format!("step {step}, {aftermath:?}");
-        keeper.check(&disk, &when);
-        keeper.live(&disk).unwrap();
-        disk.restart(Aftermath::LoseAll, rng);
-        keeper.check(&disk, &format!("{when}, and a second life"));
-    }
-}
-
-#[test]
-fn an_inbox_survives_its_machine_at_every_step() {
-    let mut rng = Rng::new(1);
-    let whole = SimDisk::new();
-    Keeper::new(12, 900).live(&whole).unwrap();
-    for step in 1..=whole.steps() {
-        for aftermath in [Aftermath::ProcessOnly, Aftermath::LoseAll, Aftermath::KeepAll] {
-            Keeper::crash(12, 900, step, aftermath, &mut rng);
-        }
-        for _ in 0..8 {
-            Keeper::crash(12, 900, step, Aftermath::Torn, &mut rng);
-        }
-    }
-    // In this one the file is written anew, shortly before its end.
-    let large = SimDisk::new();
-    Keeper::new(20, 60_000).live(&large).unwrap();
-    let last = large.steps();
-    assert!(large.contents()["fred@00aa.inbox"].len() < 20 * 60_000 / 2);
-    for step in last - 9..=last {
-        for aftermath in [Aftermath::LoseAll, Aftermath::Torn] {
-            Keeper::crash(20, 60_000, step, aftermath, &mut rng);
-        }
-    }
-}
-
-#[test]
-fn no_key_is_used_twice_whatever_the_disk_does() {
-    /// Three companions one after another, each with more messages than keys are drawn at a time;
-    /// something happens during the second and the third.
-    fn keys(happens: impl Fn(&SimDisk), aftermath: Aftermath, rng: &mut Rng) -> Vec<String> {
-        let (disk, mut used) = (SimDisk::new(), vec![]);
-        for life in 0..3 {
-            if life > 0 {
-                happens(&disk);
-            }
-            let dice = rng.next();
-            let opened = Keys::open(disk.clone(), dice);
-            let mut keys = opened.unwrap_or_else(|_| Keys::of_this_run(dice));
-            // A process that is gone has used none of those that it was drawing.
-            used.extend((0..150).map(|_| keys.take()).take_while(|_| !disk.crashed()));
-            disk.restart(aftermath, rng);
-        }
-        used
-    }
-    let mut rng = Rng::new(1);
-    for step in 1..40 {
-        for aftermath in [Aftermath::LoseAll, Aftermath::KeepAll, Aftermath::Torn] {
-            for fault in 0..3 {
-                let happens = |disk: &SimDisk| {
-                    let step = disk.steps() + step;
-                    match fault {
-                        0 => disk.crash_at(step),
-                        1 => disk.fail_at(step, Fault::Once(ErrorKind::StorageFull)),
-                        _ => disk.fail_at(step, Fault::ForGood(ErrorKind::Other)),
-                    }
-                };
-                let used = keys(happens, aftermath, &mut rng);
-                let distinct: BTreeSet<&String> = used.iter().collect();
-                assert_eq!(distinct.len(), used.len(), "step {step}, {aftermath:?}, {fault}");
-                assert!(fault == 0 || used.len() == 450);
-            }
-        }
     }
 }

@@ -394,6 +394,54 @@ fn a_server_that_dies_takes_nothing_along() {
 }
 
 #[test]
+fn two_companions_talk_on_across_a_server_that_dies() {
+    const ROUNDS: usize = 6;
+    const LINES: usize = 5;
+    let mut server = Server::start(&USERS, &[]);
+    let door = Door::to(&server);
+    let mut fred = Terminal::signed_in(&server.folder, door.address, "fred");
+    let mut tim = Terminal::signed_in(&server.folder, door.address, "Tim");
+    for round in 0..ROUNDS {
+        for line in round * LINES..(round + 1) * LINES {
+            fred.keys(&format!("send Tim f{line}.\r"));
+            tim.keys(&format!("send fred t{line}.\r"));
+        }
+        if round % 2 == 1 {
+            // In the middle of what was just typed.
+            server.kill9();
+            fred.shows("connecting again", round.div_ceil(2));
+            server.restart();
+            door.lead_to(&server);
+            fred.shows("connected again", round.div_ceil(2));
+            tim.shows("connected again", round.div_ceil(2));
+        }
+    }
+    let last = ROUNDS * LINES - 1;
+    tim.shows(&format!("fred: f{last}."), 1);
+    fred.shows(&format!("Tim: t{last}."), 1);
+    for (terminal, sender, letter) in [(&tim, "fred", 'f'), (&fred, "Tim", 't')] {
+        let text = terminal.text();
+        let mut before = 0;
+        for line in 0..=last {
+            let shown = format!("Z {sender}: {letter}{line}.");
+            let again = format!("Z (again) {sender}: {letter}{line}.");
+            // One that the server had offered before it died comes with a mark.
+            let all: Vec<_> =
+                text.match_indices(&shown).chain(text.match_indices(&again)).collect();
+            assert_eq!(all.len(), 1, "{shown} {text}");
+            assert!(before < all[0].0, "{shown} comes too early: {text}");
+            before = all[0].0;
+        }
+    }
+    for mut terminal in [fred, tim] {
+        terminal.keys("\x04");
+        terminal.ends(0);
+    }
+    assert!(server.greeted().sign_in("fred", PASSWORD).contains("no messages"));
+    assert!(server.greeted().sign_in("Tim", PASSWORD).contains("no messages"));
+}
+
+#[test]
 fn a_client_that_is_killed_shows_nothing_twice() {
     let server = Server::start(&USERS, &[]);
     let mut fred = Terminal::signed_in(&server.folder, server.address, "fred");

@@ -8,6 +8,7 @@
 
 mod client;
 mod ledger;
+mod people;
 mod world;
 
 pub use client::{Client, Start};
