@@ -393,6 +393,22 @@ fn a_server_that_dies_takes_nothing_along() {
     assert!(server.greeted().sign_in("fred", PASSWORD).contains("no messages"));
 }
 
+#[test]
+fn lines_that_are_typed_ahead_all_count() {
+    let server = Server::start(&USERS, &[]);
+    let mut fred = Terminal::signed_in(&server.folder, server.address, "fred");
+    let lines: String = (0..20).map(|line| format!("send Tim f{line}.\r")).collect();
+    fred.keys(&lines);
+    told(&mut fred, 20);
+    fred.keys("\x04");
+    fred.ends(0);
+    let mut tim = server.greeted();
+    assert!(tim.sign_in("Tim", PASSWORD).contains("20 messages"));
+    for line in 0..20 {
+        assert_eq!(tim.line(), format!(">>      fred: f{line}."));
+    }
+}
+
 /// Sees that so many messages were answered with OK.
 fn told(terminal: &mut Terminal, times: usize) {
     let oks = ["message sent to ", "message will be saved"];
