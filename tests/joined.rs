@@ -176,7 +176,7 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
     assert!(runs == 1 || (promised as u64 > 5 * runs && marked > 0));
 }
 
-// ---- stories ---------------------------------------------------------------------------------------
+// ---- stories ----------------------------------------------------------------------------------
 
 /// A world in which nothing happens by chance, with its server.
 fn calm() -> World {

@@ -7,10 +7,11 @@
 //! shown(number)   a letter was shown, and is marked so in the inbox
 //! ```
 //!
-//! Without an inbox a letter is acknowledged once it was shown. Ids are those of one spool: when the
-//! server comes back with another one, another inbox is opened and nothing is known of it. So what
-//! was shown is told by numbers of this file's own, which go on. Knows files by a [`Disk`] only; no
-//! socket, no clock, no terminal.
+//! Without an inbox a letter is acknowledged once it was shown. Ids are those of one spool: when
+//! the server comes back with another one, another inbox is opened, and nothing is known of it. So
+//! what was shown is told by numbers of this file's own, which go on.
+//!
+//! Knows files by a [`Disk`] only; no socket, no clock, no terminal.
 
 use super::inbox::{Inbox, Keys};
 use super::model::{Effect, End, Model};

@@ -363,6 +363,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_inbox_is_left_alone() {
+        let folder = Folder::new();
+        let path = folder.0.join("tim@00aa.inbox");
+        drop(folder.open());
+        for foreign in ["dear diary", "dear\ndiary\n", "mms inbox 2\nk", "\nmms inbox 1\n"] {
+            fs::write(&path, foreign).unwrap();
+            let refused = Inbox::open(folder.disk(), "tim", "00aa").unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidData, "{foreign}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
+        }
+        fs::write(&path, "mms in").unwrap();
+        assert_eq!(folder.open().unprinted(), [], "that is how one of ours begins");
+    }
+
+    #[test]
     fn it_stays_small_and_forgets_no_id() {
         let folder = Folder::new();
         let mut inbox = folder.open();
