@@ -81,6 +81,12 @@ impl Mailbox {
         self.letters.front().is_some_and(|oldest| oldest.id <= self.offered).then_some(self.offered)
     }
 
+    /// The same, whether or not anything waits.
+    #[must_use]
+    pub fn ever_offered(&self) -> LetterId {
+        self.offered
+    }
+
     /// The number of the last letter shown to the session under way and not settled.
     #[must_use]
     pub fn last_shown(&self) -> Option<LetterId> {

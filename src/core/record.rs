@@ -3,6 +3,7 @@
 
 pub use crate::proto::command::Switch;
 pub use crate::proto::id::LetterId;
+use crate::proto::name::UserName;
 
 /// Where a record stands in the journal. The body is the end of the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,18 @@ pub struct Letter<'a> {
     pub to: &'a str,
     /// The text. May hold LF and TAB, no other control character.
     pub body: &'a str,
+}
+
+/// A letter that was confirmed and that the disk has lost, as far as what is left of it tells.
+/// Nothing of it is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostLetter {
+    /// What seems to be its number.
+    pub id: LetterId,
+    /// Who seems to have sent it.
+    pub from: UserName,
+    /// Who seems to be its recipients.
+    pub to: Vec<UserName>,
 }
 
 /// One recipient of a letter.
@@ -131,6 +144,22 @@ pub enum Record<'a> {
         /// The last letter held.
         through: LetterId,
     },
+    /// The operator keeps from the user what waits up to this letter. It is held as if the name
+    /// had been removed, but the name is still his, and so are his keys.
+    Withheld {
+        /// Whose mailbox.
+        user: &'a str,
+        /// The last letter withheld.
+        through: LetterId,
+    },
+    /// What was held of the name up to this letter is gone for good, or has been given to the
+    /// name's present holder as another letter.
+    Purged {
+        /// Whose mailbox.
+        user: &'a str,
+        /// The last letter purged.
+        through: LetterId,
+    },
     /// The user has used a key for a letter that may be settled by now.
     Keyed {
         /// The sender.
@@ -192,7 +221,9 @@ impl Record<'_> {
             | Self::Blocks { .. }
             | Self::Offered { .. }
             | Self::Settled { .. }
-            | Self::Held { .. } => None,
+            | Self::Held { .. }
+            | Self::Withheld { .. }
+            | Self::Purged { .. } => None,
         }
     }
 
@@ -209,6 +240,8 @@ impl Record<'_> {
                 | Self::Blocks { .. }
                 | Self::Offered { .. }
                 | Self::Held { .. }
+                | Self::Withheld { .. }
+                | Self::Purged { .. }
         )
     }
 }

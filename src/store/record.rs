@@ -95,6 +95,8 @@ pub fn encode(out: &mut Vec<u8>, batch: u64, record: &Record<'_>) -> usize {
         Record::Offered { user, through } => encode_mark(out, b'O', batch, user, *through),
         Record::Settled { user, through } => encode_mark(out, b'T', batch, user, *through),
         Record::Held { user, through } => encode_mark(out, b'H', batch, user, *through),
+        Record::Withheld { user, through } => encode_mark(out, b'W', batch, user, *through),
+        Record::Purged { user, through } => encode_mark(out, b'P', batch, user, *through),
         Record::Keyed { user, key, id, unix_ms } => {
             let start = begin(out, b'K', batch);
             out.extend_from_slice(user.as_bytes());
@@ -317,6 +319,8 @@ fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
                 b'O' => Record::Offered { user, through: read_id(rest)? },
                 b'T' => Record::Settled { user, through: read_id(rest)? },
                 b'H' => Record::Held { user, through: read_id(rest)? },
+                b'W' => Record::Withheld { user, through: read_id(rest)? },
+                b'P' => Record::Purged { user, through: read_id(rest)? },
                 b'K' => {
                     let (key, rest) = rest.split_once(' ')?;
                     let (id, unix_ms) = rest.split_once(' ')?;
@@ -399,7 +403,12 @@ pub fn restore<'a>(stored: &'a str, scratch: &'a mut String) -> &'a str {
         return stored;
     }
     scratch.clear();
-    scratch.extend(stored.chars().map(|c| if c == '\u{b}' { '\n' } else { c }));
+    for (n, line) in stored.split('\u{b}').enumerate() {
+        if n > 0 {
+            scratch.push('\n');
+        }
+        scratch.push_str(line);
+    }
     scratch
 }
 
@@ -500,6 +509,36 @@ pub fn likely_ids(damaged: &[u8]) -> impl Iterator<Item = LetterId> {
     })
 }
 
+/// A letter that a damaged stretch seems to have held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LikelyLetter<'a> {
+    /// Its number.
+    pub id: LetterId,
+    /// Its sender.
+    pub from: &'a str,
+    /// Its recipients, as in [`Letter::to`].
+    pub to: &'a str,
+}
+
+/// The letters that a damaged stretch seems to have held and whose number and names can be read.
+/// A hint, not verified.
+pub fn likely_letters(damaged: &[u8]) -> impl Iterator<Item = LikelyLetter<'_>> {
+    let later = memchr::memchr_iter(b'\n', damaged).map(|end| end + 1);
+    std::iter::once(0).chain(later).filter_map(|start| {
+        let line = &damaged[start..];
+        if !matches!(line, [b'=', ..] | [_, b'L', ..]) {
+            return None;
+        }
+        let mut words = line.get(HEAD_BYTES..)?.splitn(6, |byte| *byte == b' ');
+        let mut word = || str::from_utf8(words.next()?).ok();
+        let (id, _time) = (read_id(word()?)?, decimal(word()?)?);
+        let _kind = word().filter(|kind| kind.starts_with(['d', 'b']))?;
+        let (from, to) = (word()?, word()?);
+        // What does not end in front of a body was cut.
+        words.next().map(|_| LikelyLetter { id, from, to })
+    })
+}
+
 /// Every byte as two lower-case hexadecimal digits.
 const HEX: [[u8; 2]; 256] = {
     let digits = *b"0123456789abcdef";
@@ -556,6 +595,8 @@ mod tests {
                 1 => Record::Offered { user, through },
                 2 => Record::Settled { user, through },
                 3 => Record::Held { user, through },
+                14 => Record::Withheld { user, through },
+                15 => Record::Purged { user, through },
                 4 => Record::SignedIn { user, unix_ms },
                 5 => Record::SignedOff { user, unix_ms },
                 6 => Record::Alive { unix_ms },
@@ -584,7 +625,7 @@ mod tests {
 
     prop_compose! {
         fn any_parts()(
-            kind in 0u8..14,
+            kind in 0u8..16,
             id in any_id(),
             unix_ms in any::<u64>(),
             user in "[A-Za-z0-9_-]{1,32}",
@@ -628,6 +669,7 @@ mod tests {
             }
             prop_assert_eq!(at, bytes.len());
             let _ = (likely_batch(&bytes), likely_ids(&bytes).count());
+            let _ = likely_letters(&bytes).count();
         }
 
         #[test]
@@ -729,5 +771,21 @@ mod tests {
         out.truncate(out.len() - 2);
         assert!(likely_ids(&out).eq([id]));
         assert_eq!(likely_batch(&out), Some(6));
+        let likely = LikelyLetter { id, from: "a", to: "b" };
+        assert!(likely_letters(&out).eq([likely]));
+        // Between other records, and with one letter of its frame gone.
+        let mut more = Vec::new();
+        encode(&mut more, 6, &Record::Settled { user: "b", through: id });
+        let second = more.len();
+        encode(&mut more, 6, &Record::Letter(letter));
+        encode(&mut more, 6, &Record::Held { user: "b", through: id });
+        for byte in 0..HEAD_BYTES {
+            let mut more = more.clone();
+            more[second + byte] ^= 4;
+            assert!(likely_letters(&more).eq([likely]), "byte {byte}");
+        }
+        // Cut within the names, nobody can tell how they went on.
+        let cut = out.len() - 5;
+        assert_eq!(likely_letters(&out[..cut]).count(), 0);
     }
 }

@@ -16,8 +16,29 @@ pub(super) struct Held {
     mailbox: Mailbox,
     /// No letter up to this one is to, or from, whoever has the name now.
     through: LetterId,
+    /// No letter up to this one is given to whoever has the name now, though he may be the one it
+    /// is to: the operator said so.
+    withheld: LetterId,
     /// The journal may have keys of letters up to that one, which are not his.
     keyed: bool,
+}
+
+impl Held {
+    /// Whether a letter to the name is not for whoever has it now.
+    pub(super) fn covers(&self, id: LetterId) -> bool {
+        id <= self.through.max(self.withheld)
+    }
+
+    /// Takes over the letters up to this one, and which of them were offered. When the journal
+    /// repeats a mark, more may have been offered since, but nothing of what was held then.
+    fn take(&mut self, mailbox: &mut Mailbox, through: LetterId) {
+        if !self.covers(through) {
+            self.mailbox.offered_through(mailbox.ever_offered().min(through));
+        }
+        for letter in mailbox.take_through(through) {
+            self.mailbox.accept(letter);
+        }
+    }
 }
 
 /// What is known only while the journal is replayed.
@@ -68,6 +89,15 @@ impl Hub {
                 }
             }
             Record::Held { user, through } => self.restore_held(user, through, &mut restoring),
+            Record::Withheld { user, through } => {
+                self.restore_withheld(user, through, &mut restoring);
+            }
+            Record::Purged { user, through } => {
+                let held = NameKey::once(user).ok().and_then(|key| self.held.get_mut(&key));
+                if let Some(held) = held {
+                    held.mailbox.settled_through(through).for_each(|letter| release(letter.at));
+                }
+            }
             Record::SignedIn { user, .. } => {
                 restoring.present.extend(self.accounts.find(user));
             }
@@ -122,7 +152,7 @@ impl Hub {
         for to in recipients(letter.to) {
             let held = NameKey::once(to.name).ok().and_then(|key| self.held.get_mut(&key));
             let mailbox = match held {
-                Some(held) if id <= held.through => Some(&mut held.mailbox),
+                Some(held) if held.covers(id) => Some(&mut held.mailbox),
                 _ => self.mailbox_named(to.name, restoring),
             };
             let Some((mailbox, from)) = mailbox.zip(from.clone()) else {
@@ -166,7 +196,6 @@ impl Hub {
     fn restore_held(&mut self, name: &str, through: LetterId, restoring: &mut Restoring) {
         let Ok(key) = NameKey::once(name) else { return };
         let mut held = self.held.remove(&key).unwrap_or_default();
-        held.through = held.through.max(through);
         if let Some(user) = self.accounts.find(name) {
             held.keyed |= self.keys.drop_through(user, through);
         }
@@ -175,10 +204,20 @@ impl Hub {
             held.keyed = true;
         }
         if let Some(mailbox) = self.mailbox_named(name, restoring) {
-            for letter in mailbox.take_through(through) {
-                held.mailbox.accept(letter);
-            }
+            held.take(mailbox, through);
         }
+        held.through = held.through.max(through);
+        self.held.insert(key, held);
+    }
+
+    /// The operator's word is for letters only: the name has the same holder, and he his keys.
+    fn restore_withheld(&mut self, name: &str, through: LetterId, restoring: &mut Restoring) {
+        let Ok(key) = NameKey::once(name) else { return };
+        let mut held = self.held.remove(&key).unwrap_or_default();
+        if let Some(mailbox) = self.mailbox_named(name, restoring) {
+            held.take(mailbox, through);
+        }
+        held.withheld = held.withheld.max(through);
         self.held.insert(key, held);
     }
 
@@ -231,16 +270,20 @@ impl Hub {
             return;
         }
         let held = self.held.entry(name.key()).or_default();
+        let letters = mailbox.len();
+        held.take(&mut mailbox, through);
         held.through = through;
         held.keyed |= keyed;
-        if mailbox.is_empty() {
+        if letters == 0 {
             return;
         }
-        let letters = mailbox.len();
-        for letter in mailbox.take_through(through) {
-            held.mailbox.accept(letter);
-        }
         turn.out.push(Action::Note(Note::Held { user: name, letters }));
+    }
+
+    /// Whether the letter was to somebody who had the user's name before him, or is withheld.
+    pub(super) fn is_held(&self, user: UserId, id: LetterId) -> bool {
+        let held = self.held.get(&self.accounts.name(user).key());
+        held.is_some_and(|held| held.covers(id))
     }
 
     fn mailbox_with(&self, name: &str, id: LetterId) -> Option<&Mailbox> {
@@ -272,7 +315,17 @@ impl Hub {
     pub fn checkpoint(&mut self, now_unix_ms: u64, journal: &mut dyn Journal) {
         let lasts = |held: &Held| held.keyed || !held.mailbox.is_empty();
         for (key, held) in self.held.iter().filter(|(_, held)| lasts(held)) {
-            journal.append(&Record::Held { user: key.as_str(), through: held.through });
+            let (user, through) = (key.as_str(), held.through);
+            if let Some(through) = held.mailbox.offered() {
+                // Holding takes it over, if it stands before.
+                journal.append(&Record::Offered { user, through });
+            }
+            if through > LetterId::default() {
+                journal.append(&Record::Held { user, through });
+            }
+            if held.withheld > through {
+                journal.append(&Record::Withheld { user, through: held.withheld });
+            }
         }
         let current = |user| {
             let current = self.accounts.is_current(user);
