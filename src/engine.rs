@@ -112,8 +112,13 @@ impl<D: Disk> Engine<D> {
         let Self { hub, spool, held, .. } = &mut engine;
         hub.checkpoint(now.unix_ms, spool);
         spool.repeated();
-        hub.hold_orphans(&mut Turn { now, journal: spool, out: held });
+        let turn = &mut Turn { now, journal: spool, out: held };
+        hub.hold_orphans(turn);
+        for loss in &recovery.losses {
+            hub.tell_losses(&loss.letters, turn);
+        }
         spool.commit()?;
+        spool.losses_told(&recovery.losses)?;
         Ok((engine, recovery))
     }
 
@@ -292,6 +297,9 @@ fn write_note(note: &Note) {
         Note::Limited { user: None, what } => warn!("limit reached: {what}"),
         Note::Held { user, letters } => {
             warn!("{letters} letters of {user} are held: the user was removed");
+        }
+        Note::LossTold { user, letters } => {
+            warn!("{user} is told that the disk has lost {letters} letters to him");
         }
         Note::Command { .. } => {}
     }

@@ -77,6 +77,7 @@
 //! | `core::hub::block` | who takes no messages from whom, and who is told of others |
 //! | `core::hub::passwd` | a user's own change of his password, from the prompt to the file |
 //! | `core::hub::leave` | the end of a session; the password file that was read again |
+//! | `core::hub::losses` | whom a lost letter was for is told |
 //! | `core::hub::restore` | what the journal holds becomes mailboxes again |
 //! | `core::session` | what one connection may do, when it was last heard |
 //! | `core::keys` | the senders' own keys: what was sent before is not stored again |
@@ -92,6 +93,9 @@
 //! | [`store::record`] | a record as a line of bytes with a checksum |
 //! | [`store::spool`] | the journal: append, commit, read, compact |
 //! | [`store::recovery`] | the journal at the start: torn, damaged, or whole |
+//! | [`store::losses`] | what is lost and must still be told |
+//! | [`store::foresight`] | what a start would find and repair |
+//! | [`store::custody`] | what an operator decides over letters |
 //! | [`store::ledger`] | which segment is still needed |
 //! | [`store::survey`] | a look at a spool that changes nothing |
 //! | [`store::users`] | the password file |

@@ -152,6 +152,8 @@ pub const ACCEPT_RETRY_MS: u64 = 1000;
 pub const SEGMENT_BYTES: u32 = 16 << 20;
 /// Records or bytes that one step of compaction looks at: well below a millisecond.
 pub const COMPACT_RECORDS: usize = 256;
+/// Lost letters that a notice to their reader names: with the longest names it fits into a message.
+pub const LOSSES_NAMED: usize = 20;
 /// Largest password file read, in bytes: a million users.
 pub const USERS_FILE_BYTES: u64 = 256 << 20;
 /// Longest line of the password file in bytes: a verifier with the longest salt takes 240.

@@ -293,6 +293,13 @@ pub enum Note {
         /// In fixed words.
         what: &'static str,
     },
+    /// The user is told that the disk has lost letters to him.
+    LossTold {
+        /// Whose.
+        user: UserName,
+        /// How many.
+        letters: usize,
+    },
     /// The letters of a removed user are held.
     Held {
         /// The user.

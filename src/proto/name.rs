@@ -12,10 +12,14 @@ use std::rc::Rc;
 pub struct UserName(Rc<str>);
 
 /// Words that nobody may be called: the grammar needs the first three; and `>> word: ` begins lines
-/// of the server, with which a message of that user could be confused.
+/// of the server, with which a message of that user could be confused, or is a message of
+/// [`SERVER`].
 pub const RESERVED: [&str; WORDS.len() + Verb::ALL.len()] = reserved();
 
-const WORDS: [&str; 5] = ["user", "message", "coded", "usage", "also"];
+/// Who letters of the server itself are from.
+pub const SERVER: &str = "mms";
+
+const WORDS: [&str; 6] = ["user", "message", "coded", "usage", "also", SERVER];
 
 const fn reserved() -> [&'static str; WORDS.len() + Verb::ALL.len()] {
     let mut all = [""; WORDS.len() + Verb::ALL.len()];
@@ -175,6 +179,7 @@ mod tests {
             ("USER", NameFault::Reserved),
             ("Usage", NameFault::Reserved),
             ("ALSO", NameFault::Reserved),
+            ("Mms", NameFault::Reserved),
             ("send", NameFault::Reserved),
             ("SignOut", NameFault::Reserved),
             (&"x".repeat(33), NameFault::TooLong),
@@ -183,5 +188,6 @@ mod tests {
         }
         assert!(UserName::new(&"x".repeat(32)).is_ok());
         assert!(UserName::new("_-.9").is_ok());
+        assert_eq!(UserName::once(SERVER).unwrap().key().as_str(), "mms");
     }
 }

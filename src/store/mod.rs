@@ -1,7 +1,10 @@
 //! What touches the file system: the spool behind the [`disk::Disk`] seam, and the password file.
 
+pub mod custody;
 pub mod disk;
+pub mod foresight;
 pub mod ledger;
+pub mod losses;
 pub mod record;
 pub mod recovery;
 pub mod spool;

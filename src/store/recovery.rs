@@ -15,6 +15,7 @@
 
 use super::disk::Disk;
 use super::ledger::Ledger;
+use super::losses::{self, Loss};
 use super::record::{self, Entry, Header, Piece, Pieces};
 use crate::core::record::{Letter, LetterId, Location, Record, recipients};
 use std::fmt::Write as _;
@@ -42,6 +43,13 @@ pub struct Recovery {
     pub lost_bytes: u64,
     /// Whole records saved out of damaged segments.
     pub salvaged: u64,
+    /// Places where something is lost that had been confirmed: damaged stretches, a segment's
+    /// beginning, a segment, or the whole journal.
+    pub lost_places: u64,
+    /// Letters that seem to have stood in the bytes that are lost.
+    pub lost_letters: u64,
+    /// What this and earlier repairs found lost and nobody has been told yet.
+    pub losses: Vec<Loss>,
     /// Letters that seem to have stood in damaged bytes, as far as readable; at most 1,000.
     pub damaged_ids: Vec<LetterId>,
     /// Segments that are missing between others.
@@ -52,6 +60,8 @@ pub struct Recovery {
     pub foreign: Vec<String>,
     /// What of this an operator must know, a line each.
     pub lines: Vec<String>,
+    /// What was done about it, a line each.
+    pub repairs: Vec<String>,
 }
 
 /// Most of [`Recovery::damaged_ids`].
@@ -117,6 +127,8 @@ pub(super) enum Name {
     /// Half-made: of no use to anyone.
     Temporary,
     Quarantine,
+    /// See [`super::losses`].
+    Untold,
     /// The lock, the secret, the note for people.
     Ours,
     Foreign,
@@ -128,6 +140,9 @@ pub(super) fn name_of(file: &str) -> Name {
     }
     if file.starts_with("quarantine-") && file.ends_with(".log") {
         return Name::Quarantine;
+    }
+    if file.starts_with("untold-") && file.ends_with(".log") {
+        return Name::Untold;
     }
     if file == "secret.tmp" {
         return Name::Temporary;
@@ -188,6 +203,7 @@ pub(super) fn replay<D: Disk>(
     for pair in numbers.windows(2) {
         for missing in pair[0] + 1..pair[1] {
             found.recovery.missing.push(missing);
+            found.recovery.lost_places += 1;
             let file = segment_file(missing);
             found.recovery.lines.push(format!("{file} is missing: what stood in it is lost"));
         }
@@ -197,6 +213,7 @@ pub(super) fn replay<D: Disk>(
         let is_tail = numbers.last() == Some(number);
         replay_segment(disk, *number, is_tail, &mut found, visit)?;
     }
+    found.recovery.losses = losses::recall(disk)?;
     Ok(found)
 }
 
@@ -207,13 +224,14 @@ fn take_stock<D: Disk>(disk: &mut D, recovery: &mut Recovery) -> io::Result<Vec<
         match name_of(&file) {
             Name::Segment(number) => numbers.push(number),
             Name::Temporary => disk.remove(&file)?,
-            Name::Quarantine | Name::Ours => used |= file == "secret",
+            Name::Quarantine | Name::Untold | Name::Ours => used |= file == "secret",
             Name::Foreign => recovery.foreign.push(file),
         }
     }
     numbers.sort_unstable();
     if used && numbers.is_empty() {
         // The secret is made just before the first segment.
+        recovery.lost_places += 1;
         recovery.lines.push(
             "there is no journal, but a server was here before: what stood in it is lost, unless \
              that server never got ready"
@@ -255,9 +273,9 @@ fn drop_stillborn<D: Disk>(
         note_ids(recovery, &bytes);
         let size = bytes.len();
         recovery.lines.push(format!(
-            "{file} holds no whole record: {size} bytes that may have been confirmed are kept in \
-             {quarantine}"
+            "{file} holds no whole record: {size} bytes, that may have been confirmed"
         ));
+        recovery.repairs.push(format!("{file} is kept as {quarantine}"));
         recovery.quarantined.push(quarantine);
     }
     disk.sync_dir()
@@ -482,7 +500,9 @@ fn report<D: Disk>(
 ) -> io::Result<()> {
     let file = segment_file(number);
     let mut keep = pass.damage.is_empty();
+    let mut lost = Vec::new();
     if pass.damage.is_empty() {
+        recovery.lost_places += 1;
         recovery.lines.push(format!("{file} lacks its header: what stood in front is lost"));
     }
     for damage in &pass.damage {
@@ -490,12 +510,18 @@ fn report<D: Disk>(
         let meaning = if is_tail { meaning(damage, pass, stretch) } else { Meaning::Lost };
         keep |= matches!(meaning, Meaning::Unsure | Meaning::Lost);
         match meaning {
-            Meaning::Lost => recovery.lost_bytes += damage.bytes as u64,
+            Meaning::Lost => {
+                recovery.lost_places += 1;
+                recovery.lost_bytes += damage.bytes as u64;
+                lost.extend(losses::lost_letters(stretch));
+            }
             _ => recovery.torn_bytes += damage.bytes as u64,
         }
         note_ids(recovery, stretch);
         recovery.lines.push(describe(&file, damage, meaning, stretch));
     }
+    recovery.lost_letters += lost.len() as u64;
+    losses::remember(disk, number, bytes, &lost)?;
     if keep {
         recovery.salvaged += pass.whole;
         let quarantine = quarantine_file(number, bytes);
@@ -508,7 +534,9 @@ fn report<D: Disk>(
         disk.sync_data(&copy)?;
         disk.sync_dir()?;
         let whole = pass.whole;
-        recovery.lines.push(format!("{file} is kept as {quarantine}; {whole} records were saved"));
+        recovery
+            .repairs
+            .push(format!("{file} is kept as {quarantine}; {whole} records were saved"));
         recovery.quarantined.push(quarantine);
     }
     Ok(())

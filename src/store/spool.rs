@@ -31,6 +31,7 @@
 
 use super::disk::Disk;
 use super::ledger::Ledger;
+use super::losses::{self, Loss};
 use super::record::{self, Entry, Header};
 use super::recovery::{self, Recovery, SpoolError, Visit, segment_file};
 use crate::core::record::{Journal, Letter, Location, Record, recipients};
@@ -352,6 +353,12 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
+    /// The losses that were found at the start are told, durably, to those they concern.
+    pub fn losses_told(&mut self, losses: &[Loss]) -> io::Result<()> {
+        let outcome = losses::forget(&mut self.disk, losses);
+        self.remember_failure(outcome)
+    }
+
     fn begin_batch(&mut self, segment: u32, base: u32) {
         self.batch.bytes.clear();
         self.batch.bytes.shrink_to(BATCH_KEPT_BYTES);
@@ -520,7 +527,7 @@ fn damaged(text: String) -> io::Error {
 
 /// Never the same epoch twice. After damage one more is skipped: the record that began the last
 /// epoch may be what was damaged.
-fn next_epoch(last: u32, now_unix_ms: u64, damaged: bool) -> io::Result<u32> {
+pub(super) fn next_epoch(last: u32, now_unix_ms: u64, damaged: bool) -> io::Result<u32> {
     let seconds = u32::try_from(now_unix_ms / 1000).unwrap_or(u32::MAX);
     last.checked_add(1)
         .and_then(|next| next.max(seconds).checked_add(u32::from(damaged)))

@@ -39,6 +39,10 @@ pub struct SegmentSurvey {
     pub damaged_bytes: u64,
 }
 
+/// What the journal says of all mailboxes, by name in lower case.
+#[derive(Debug, Default)]
+pub(super) struct Mailboxes(BTreeMap<String, MailboxSurvey>);
+
 /// One user's letters.
 #[derive(Clone, Debug, Default)]
 pub struct MailboxSurvey {
@@ -50,6 +54,10 @@ pub struct MailboxSurvey {
     pub held: BTreeMap<LetterId, Location>,
     settled: LetterId,
     held_through: LetterId,
+    purged: LetterId,
+    offered: LetterId,
+    /// The same of what is held.
+    held_offered: LetterId,
 }
 
 /// How often a look is taken that a running server disturbs.
@@ -88,7 +96,7 @@ impl Survey {
             match name_of(&file) {
                 Name::Segment(number) => numbers.push(number),
                 Name::Quarantine => survey.quarantined.push(file),
-                Name::Temporary | Name::Ours | Name::Foreign => {}
+                Name::Temporary | Name::Untold | Name::Ours | Name::Foreign => {}
             }
         }
         numbers.sort_unstable();
@@ -96,21 +104,27 @@ impl Survey {
         for pair in numbers.windows(2) {
             survey.missing.extend(pair[0] + 1..pair[1]);
         }
+        let mut mailboxes = Mailboxes::default();
         for number in &numbers {
             let bytes = read_whole(disk, &segment_file(*number))?;
             // The newest is empty for a moment when it is made; no other ever is.
             if bytes.is_empty() && numbers.last() != Some(number) {
                 survey.missing.push(*number);
             }
-            survey.read_segment(*number, &bytes)?;
+            survey.read_segment(*number, &bytes, &mut mailboxes)?;
         }
-        survey
-            .mailboxes
-            .retain(|_, mailbox| !mailbox.waiting.is_empty() || !mailbox.held.is_empty());
+        let has_any = |mailbox: &MailboxSurvey| mailbox.waiting.len() + mailbox.held.len() > 0;
+        mailboxes.0.retain(|_, mailbox| has_any(mailbox));
+        survey.mailboxes = mailboxes.0;
         Ok(survey)
     }
 
-    fn read_segment(&mut self, number: u32, bytes: &[u8]) -> Result<(), SpoolError> {
+    fn read_segment(
+        &mut self,
+        number: u32,
+        bytes: &[u8],
+        mailboxes: &mut Mailboxes,
+    ) -> Result<(), SpoolError> {
         let mut segment =
             SegmentSurvey { number, bytes: bytes.len() as u64, ..SegmentSurvey::default() };
         for piece in Pieces::new(bytes) {
@@ -124,18 +138,14 @@ impl Survey {
                             return Err(SpoolError::NewerFormat { file, format });
                         }
                         Entry::Header(header) => self.name = Some(header.spool),
-                        Entry::Record(Record::Letter(letter)) => {
-                            segment.letters += 1;
-                            let at = location(number, offset as u64, frame.bytes, &letter);
-                            self.deliver(&letter, at);
+                        Entry::Record(record) => {
+                            let mut at = Location::default();
+                            if let Record::Letter(letter) = &record {
+                                segment.letters += 1;
+                                at = location(number, offset as u64, frame.bytes, letter);
+                            }
+                            mailboxes.take(&record, at);
                         }
-                        Entry::Record(Record::Settled { user, through }) => {
-                            self.mailbox(user).settle(through);
-                        }
-                        Entry::Record(Record::Held { user, through }) => {
-                            self.mailbox(user).hold(through);
-                        }
-                        Entry::Record(_) => {}
                     }
                 }
             }
@@ -143,9 +153,33 @@ impl Survey {
         self.segments.push(segment);
         Ok(())
     }
+}
+
+impl Mailboxes {
+    /// Takes in one record of the journal, in its order.
+    pub(super) fn take(&mut self, record: &Record<'_>, at: Location) {
+        match *record {
+            Record::Letter(letter) => self.deliver(&letter, at),
+            Record::Offered { user, through } => {
+                let mailbox = self.mailbox(user);
+                mailbox.offered = mailbox.offered.max(through);
+            }
+            Record::Settled { user, through } => self.mailbox(user).settle(through),
+            Record::Held { user, through } | Record::Withheld { user, through } => {
+                self.mailbox(user).hold(through);
+            }
+            Record::Purged { user, through } => self.mailbox(user).purge(through),
+            _ => {}
+        }
+    }
+
+    /// Takes out the user's mailbox, upper or lower case, if anything is known of it.
+    pub(super) fn remove(&mut self, user: &str) -> Option<MailboxSurvey> {
+        self.0.remove(&user.to_ascii_lowercase())
+    }
 
     fn mailbox(&mut self, user: &str) -> &mut MailboxSurvey {
-        let mailbox = self.mailboxes.entry(user.to_ascii_lowercase()).or_default();
+        let mailbox = self.0.entry(user.to_ascii_lowercase()).or_default();
         if mailbox.name != user {
             user.clone_into(&mut mailbox.name);
         }
@@ -154,13 +188,20 @@ impl Survey {
 
     fn deliver(&mut self, letter: &Letter<'_>, at: Location) {
         for one in recipients(letter.to) {
-            let mailbox = self.mailbox(one.name);
+            let (id, mailbox) = (letter.id, self.mailbox(one.name));
+            let held = id <= mailbox.held_through;
+            if one.offered {
+                let mark = if held { &mut mailbox.held_offered } else { &mut mailbox.offered };
+                *mark = id.max(*mark);
+            }
             // A letter shown behind the record that holds it is a copy, made because it is held;
             // what a later holder of the name has settled does not concern it.
-            if letter.id <= mailbox.held_through {
-                mailbox.held.insert(letter.id, at);
-            } else if letter.id > mailbox.settled {
-                mailbox.waiting.insert(letter.id, at);
+            if held {
+                if id > mailbox.purged {
+                    mailbox.held.insert(id, at);
+                }
+            } else if id > mailbox.settled {
+                mailbox.waiting.insert(id, at);
             }
         }
     }
@@ -173,10 +214,27 @@ impl MailboxSurvey {
     }
 
     fn hold(&mut self, through: LetterId) {
-        self.held_through = self.held_through.max(through);
+        // When the mark is repeated later, more may have been offered, but nothing of this.
+        if through > self.held_through {
+            self.held_through = through;
+            self.held_offered = self.held_offered.max(self.offered.min(through));
+        }
         while let Some((id, at)) = self.take_first(through) {
             self.held.insert(id, at);
         }
+    }
+
+    fn purge(&mut self, through: LetterId) {
+        self.purged = self.purged.max(through);
+        while let Some(first) = self.held.first_entry().filter(|first| *first.key() <= through) {
+            first.remove();
+        }
+    }
+
+    /// Whether somebody may have been shown the letter, which is held.
+    #[must_use]
+    pub fn was_offered(&self, id: LetterId) -> bool {
+        id <= self.held_offered
     }
 
     fn take_first(&mut self, through: LetterId) -> Option<(LetterId, Location)> {

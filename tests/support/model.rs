@@ -114,6 +114,8 @@ pub struct Fate {
     pub keyed: bool,
     /// It was sent more than once: it may have been stored later than it was first sent.
     pub resent: bool,
+    /// The operator held it back and gave it back, as another letter with the same text.
+    pub released: bool,
     /// Its sender was told that it is stored.
     pub answered: bool,
     /// Its number, once anybody has been told.

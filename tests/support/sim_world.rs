@@ -12,12 +12,15 @@ use mms::proto::coded::Tag;
 use mms::proto::id::LetterId;
 use mms::proto::name::UserName;
 use mms::proto::reply::{Refusal, Reply};
+use mms::store::custody::{Decision, decide};
 use mms::store::spool::{Config, Sync};
 use mms::store::survey::{Survey, read_letter};
 use mms::time::{Millis, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub const USERS: usize = 4;
+/// The first of them are never removed.
+pub const STAYING: usize = 2;
 
 pub struct World {
     pub disk: SimDisk,
@@ -39,6 +42,10 @@ pub struct World {
     pub sync: Sync,
     /// Whether users come and go all the time.
     pub restless: bool,
+    /// Whether the operator holds and releases letters while no server runs.
+    pub decisive: bool,
+    /// How often he has.
+    pub decisions: usize,
     trace: Vec<String>,
 }
 
@@ -62,6 +69,8 @@ impl World {
             known: 0,
             sync,
             restless,
+            decisive: false,
+            decisions: 0,
             trace: Vec::new(),
         };
         world.start();
@@ -112,6 +121,10 @@ impl World {
             mailbox_bytes: 1 << 20,
             password_rounds: 1,
         };
+        if self.decisive && self.rng.one_in(3) {
+            let (user, hold) = (self.rng.below(STAYING), self.rng.one_in(2));
+            self.decide(user, if hold { Decision::Hold } else { Decision::Release });
+        }
         for attempt in 0.. {
             let entries = self.entries();
             if attempt < 3 && self.rng.one_in(3) {
@@ -137,6 +150,20 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The operator decides over the letters of a user who stays: all of them are his.
+    pub fn decide(&mut self, user: usize, decision: Decision) {
+        if decision == Decision::Release {
+            for (_, letter) in self.held().into_iter().filter(|held| held.0 == user) {
+                self.letters[letter].released = true;
+            }
+        }
+        let name = name(user);
+        let done = decide(&mut self.disk, name.as_str(), decision, self.now.unix_ms, 7);
+        let letters = done.expect("the disk is well").letters;
+        self.note(format!("{decision:?}: {letters} letters of {name}"));
+        self.decisions += usize::from(letters > 0);
     }
 
     /// What the password file says.
@@ -392,17 +419,18 @@ impl World {
             self.fail("unexpected", letter, person);
         }
         fate.shown.insert(person);
-        if id.is_some_and(|id| *fate.id.get_or_insert(id) != id) {
+        if id.is_some_and(|id| !fate.released && *fate.id.get_or_insert(id) != id) {
             self.fail("doubled", letter, person);
         }
-        let (sender, resent) = (fate.from.0, fate.resent);
+        let (sender, resent) = (fate.from.0, fate.resent || fate.released);
         // A connection that was given up may be read late: marked repeats may come before.
         if !again && !fate.unmarked.insert(person) {
             self.fail("doubled", letter, person);
         }
         let peer = self.peers.get_mut(&conn).expect("it is reading");
         let last = peer.last_read.insert(sender, letter);
-        let last = last.filter(|&last| !resent && !self.letters[last].resent);
+        let moved = |fate: &Fate| fate.resent || fate.released;
+        let last = last.filter(|&last| !resent && !moved(&self.letters[last]));
         if last.is_some_and(|last| last >= letter) {
             self.fail("reordered", letter, person);
         }

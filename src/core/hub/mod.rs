@@ -4,6 +4,7 @@
 mod block;
 mod coded;
 mod leave;
+mod losses;
 mod passwd;
 mod restore;
 mod send;

@@ -234,7 +234,7 @@ impl Hub {
         turn.out.push(Action::Note(Note::Limited { user, what: "mailbox full" }));
     }
 
-    fn next_id(&mut self) -> LetterId {
+    pub(super) fn next_id(&mut self) -> LetterId {
         // 4 billion letters in one run of the server are refused nothing: the epoch moves on, as
         // it would at a restart, and a restart moves it further.
         self.last_id = match self.last_id {

@@ -120,8 +120,8 @@ fn a_bad_line_refuses_the_file_and_tells_the_line() {
         (
             "usage:x",
             "users: line 4: it does not start with a user name: the words 'user', 'message', \
-             'coded', 'usage', 'also', and the commands cannot be names; correct or remove the \
-             line",
+             'coded', 'usage', 'also', 'mms', and the commands cannot be names; correct or \
+             remove the line",
         ),
         (
             "hunter2",

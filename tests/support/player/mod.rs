@@ -234,6 +234,7 @@ impl Player {
                 self.disk.fail_at(self.disk.steps() + 1, fault);
                 Ok(())
             }
+            ["the", "disk", "damages", "the", "text", word] => self.damage(word),
             ["the", "operator", "adds", name] => {
                 self.users.push(user(name, "")?);
                 self.reload()
@@ -424,6 +425,16 @@ impl Player {
         )
         .map_err(|e| e.to_string())?;
         self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// A bit of the disk flips: in the journal, where this word is.
+    fn damage(&mut self, word: &str) -> Result<(), String> {
+        let place = |bytes: &[u8]| bytes.windows(word.len()).position(|w| w == word.as_bytes());
+        let journal = self.disk.contents().into_iter().filter(|file| file.0.starts_with("journal"));
+        let found = journal.filter_map(|(name, bytes)| Some((name, place(&bytes)?))).next();
+        let (name, at) = found.ok_or_else(|| format!("{word} is not in the journal"))?;
+        self.disk.damage(&name, |bytes| bytes[at] ^= 1);
         Ok(())
     }
 
