@@ -3,7 +3,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
+};
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
@@ -113,6 +115,7 @@ impl FileDisk {
             Err(TryLockError::Error(e)) => return Err(failed("lock", &e)),
         }
         let handle = File::open(dir).map_err(|e| failed("", &e))?;
+        give_to_owner(&handle, &lock).map_err(|e| failed("lock", &e))?;
         Ok(Self { dir: dir.to_owned(), handle, access: Access::Full, _lock: Some(lock) })
     }
 
@@ -165,6 +168,16 @@ impl FileDisk {
 
 fn in_use() -> io::Error {
     io::Error::new(io::ErrorKind::WouldBlock, "another program is using it")
+}
+
+/// Gives a new file to the directory's owner. If root does something here, the server must still
+/// be able to read it tomorrow.
+fn give_to_owner(directory: &File, made: &File) -> io::Result<()> {
+    let (directory, file) = (directory.metadata()?, made.metadata()?);
+    if directory.uid() == file.uid() {
+        return Ok(());
+    }
+    fchown(made, Some(directory.uid()), Some(directory.gid()))
 }
 
 fn open_error(path: &Path, e: &io::Error) -> OpenError {
@@ -242,7 +255,13 @@ impl Disk for FileDisk {
 
     fn create(&mut self, name: &str) -> io::Result<OpenFile> {
         self.writable(name)?;
-        self.opened(name, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
+        let mut options = OpenOptions::new();
+        let made =
+            self.opened(name, options.read(true).write(true).create_new(true).mode(0o600))?;
+        if self.access == Access::Full {
+            give_to_owner(&self.handle, &made.file).map_err(|e| self.error(name, &e))?;
+        }
+        Ok(made)
     }
 
     fn open(&mut self, name: &str) -> io::Result<OpenFile> {
