@@ -204,3 +204,296 @@ fn a_second_server_leaves_the_spool_alone() {
     assert_eq!(second.status.code(), Some(75));
     server.signed_in("fred");
 }
+
+/// A stopped server's spool: two letters wait for tim, one for seas, and one to a seas who was
+/// removed is held.
+fn stopped() -> Server {
+    let mut server = Server::start(&["fred", "tim", "seas"], &[]);
+    let mut fred = server.signed_in("fred");
+    fred.ask("send seas to the old seas");
+    server.folder.write("users", &users_file(&["fred", "tim"]));
+    server.signal("HUP");
+    server.logs("1 letters of seas are held");
+    server.folder.write("users", &users_file(&["fred", "tim", "seas"]));
+    server.signal("HUP");
+    server.logs("users reloaded: 3");
+    fred.ask("send tim first: \"quoted\" \\ ż");
+    fred.ask("send (seas tim) second");
+    assert_eq!(server.terminate().code(), Some(0));
+    server
+}
+
+/// `mms spool` with these arguments: exit code, stdout, stderr.
+fn spool(server: &Server, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = run(mms(&server.folder).arg("spool").args(arguments));
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn welcomed(server: &Server, user: &str) -> String {
+    server.greeted().sign_in(user, PASSWORD)
+}
+
+const NONE: &str = "you have no messages waiting";
+
+#[test]
+fn what_waits_is_exported_while_the_server_runs_and_when_it_does_not() {
+    let mut server = stopped();
+    let (code, stopped, err) = spool(&server, &["export"]);
+    assert_eq!((code, &err[..]), (Some(0), ""));
+    server.restart();
+    let (code, running, err) = spool(&server, &["export"]);
+    assert_eq!((code, &running, &err[..]), (Some(0), &stopped, ""));
+    let ends = [
+        "\"kind\":\"direct\",\"from\":\"fred\",\"to\":\"seas\",\"state\":\"held\",\
+         \"text\":\"to the old seas\"}",
+        "\"to\":\"seas\",\"state\":\"waiting\",\"text\":\"second\"}",
+        "\"to\":\"tim\",\"state\":\"waiting\",\"text\":\"first: \\\"quoted\\\" \\\\ ż\"}",
+        "\"to\":\"tim\",\"state\":\"waiting\",\"text\":\"second\"}",
+    ];
+    let lines: Vec<&str> = running.lines().collect();
+    assert_eq!(lines.len(), ends.len(), "{running}");
+    for (line, end) in lines.iter().zip(ends) {
+        assert!(line.starts_with("{\"id\":\"") && line.ends_with(end), "{line}");
+        let (_, time) = line.split_once("\",\"time\":\"").unwrap();
+        let shape: String =
+            time[..25].chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        assert_eq!(shape, "0000-00-00T00:00:00.000Z\"", "{line}");
+    }
+    let (_, tims, _) = spool(&server, &["export", "TIM"]);
+    assert_eq!(tims.lines().collect::<Vec<_>>(), lines[2..]);
+    let (code, out, err) = spool(&server, &["export", "fred"]);
+    assert_eq!((code, &out[..], &err[..]), (Some(67), "", "mms: nothing waits for fred\n"));
+}
+
+#[test]
+fn messages_are_purged_for_good() {
+    let mut server = stopped();
+    server.restart();
+    let (code, out, err) = spool(&server, &["purge", "tim", "--waiting", "--yes"]);
+    assert_eq!((code, &out[..]), (Some(75), ""), "{err}");
+    assert!(err.contains("in use by another mms server") && err.contains("stop that one"), "{err}");
+    assert_eq!(server.terminate().code(), Some(0));
+
+    let (code, _, err) = spool(&server, &["purge", "tim", "--waiting"]);
+    assert_eq!(code, Some(64));
+    assert!(err.contains("repeat it with --yes"), "{err}");
+    let (code, _, err) = spool(&server, &["purge", "tim", "--yes"]);
+    let advice = "mms: nothing is held for tim; for the 2 that wait: --waiting\n";
+    assert_eq!((code, &err[..]), (Some(67), advice), "what waits is not removed unasked");
+    let none = ["purge", "tim", "--waiting", "--yes", "--spool", "none"];
+    assert_eq!(spool(&server, &none).0, Some(66));
+    assert!(!server.folder.path("none").exists(), "looking for a spool makes none");
+
+    let purged = spool(&server, &["purge", "TIM", "--waiting", "--yes"]);
+    assert_eq!(purged, (Some(0), "2 messages of tim removed\n".into(), String::new()));
+    let purged = spool(&server, &["purge", "seas", "--yes"]);
+    assert_eq!(purged, (Some(0), "1 message of seas removed\n".into(), String::new()));
+    assert_eq!(spool(&server, &["export"]).1.lines().count(), 1);
+    for _ in 0..2 {
+        server.restart();
+        assert!(welcomed(&server, "tim").ends_with(NONE));
+        assert!(welcomed(&server, "seas").ends_with("you have 1 message waiting:"));
+        server.kill9();
+    }
+    assert_eq!(spool(&server, &["purge", "seas", "--held", "--waiting", "--yes"]).0, Some(0));
+    server.restart();
+    assert!(welcomed(&server, "seas").ends_with(NONE));
+    assert_eq!(spool(&server, &["check"]).0, Some(0));
+}
+
+#[test]
+fn messages_are_held_and_released() {
+    let mut server = stopped();
+    let held = spool(&server, &["hold", "tim", "--yes"]);
+    assert_eq!(held, (Some(0), "2 messages of tim held\n".into(), String::new()));
+    let (code, _, err) = spool(&server, &["hold", "tim", "--yes"]);
+    assert_eq!((code, &err[..]), (Some(67), "mms: nothing waits for tim; 2 are held\n"));
+    server.restart();
+    assert!(welcomed(&server, "tim").ends_with(NONE));
+    server.signed_in("fred").ask("send tim third");
+    let mut tim = server.signed_in("tim");
+    tim.expect("fred: third");
+    assert_eq!(tim.sign_out().last().unwrap(), ">> Thank you for using MMS!");
+    // It is settled when his machine is known to have it.
+    eventually("the third is settled", || (server.waiting("tim") == 0).then_some(()));
+    let (_, listing, _) = spool(&server, &["ls"]);
+    let line = listing.lines().find(|line| line.starts_with("tim ")).unwrap();
+    assert!(line.contains("0 waiting, 2 held"), "{line}");
+    assert_eq!(server.terminate().code(), Some(0));
+
+    // He gets them although he has settled a later one.
+    let released = spool(&server, &["hold", "--release", "tim", "--yes"]);
+    assert_eq!(released, (Some(0), "2 messages of tim released\n".into(), String::new()));
+    let released = spool(&server, &["hold", "--release", "seas", "--yes"]);
+    assert_eq!(released, (Some(0), "1 message of seas released\n".into(), String::new()));
+    server.restart();
+    let mut tim = server.greeted();
+    assert!(tim.sign_in("tim", PASSWORD).ends_with("you have 2 messages waiting:"));
+    assert_eq!(tim.line(), ">>      fred: first: \"quoted\" \\ ż");
+    assert_eq!(tim.line(), ">>      fred: second");
+    let mut seas = server.signed_in("seas");
+    assert_eq!(seas.line(), ">>      fred: second");
+    assert_eq!(seas.line(), ">>      fred: to the old seas");
+    server.kill9();
+
+    // Nobody has the name: the server holds them again.
+    server.folder.write("users", &users_file(&["fred"]));
+    server.restart();
+    server.logs("2 letters of tim are held: the user was removed");
+}
+
+#[test]
+fn at_a_terminal_the_operator_is_asked_first() {
+    use std::os::unix::process::ExitStatusExt as _;
+    if std::process::Command::new("script").arg("--version").output().is_err() {
+        return println!("SKIP at_a_terminal_the_operator_is_asked_first: no script(1)");
+    }
+    let server = stopped();
+    let mms = env!("CARGO_BIN_EXE_mms");
+    for (answer, done) in [("n", false), ("", false), ("yes", true)] {
+        let mut command = std::process::Command::new("script");
+        let purge = format!("{mms} spool purge tim --waiting");
+        command.args(["-qec", &purge, "/dev/null"]).current_dir(server.folder.path("."));
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut keyboard = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut keyboard, format!("{answer}\n").as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(keyboard);
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(shown.contains("Remove 2 messages waiting for tim for good? [y/N]"), "{shown}");
+        assert_eq!(output.status.signal(), None);
+        let code = if done { 0 } else { 64 };
+        assert_eq!(output.status.code(), Some(code), "{shown}");
+        assert_eq!(shown.contains("nothing was changed"), !done, "{shown}");
+        assert_eq!(server.waiting("tim"), if done { 0 } else { 2 });
+    }
+}
+
+#[test]
+fn what_root_does_to_a_spool_stays_its_owners() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    const NOBODY: u32 = 65_534;
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return println!("SKIP what_root_does_to_a_spool_stays_its_owners: not root");
+    }
+    let server = stopped();
+    let files = || {
+        let entries = fs::read_dir(server.folder.path("spool")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    fs::remove_file(server.folder.path("spool/lock")).unwrap();
+    for path in files().iter().chain([&server.folder.path("spool")]) {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let before = files().len();
+    assert_eq!(spool(&server, &["hold", "tim", "--yes"]).0, Some(0));
+    assert_eq!(files().len(), before + 2, "a lock and a segment");
+    for path in files() {
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!((file.uid(), file.gid()), (NOBODY, NOBODY), "{}", path.display());
+    }
+}
+
+/// Damages the text of a letter in the first segment; the bytes as they are then.
+fn damage(server: &Server, text: &str) -> Vec<u8> {
+    let path = server.folder.path("spool/journal-0000000001.log");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_reader_is_told_of_a_letter_that_the_disk_has_lost() {
+    let mut server = stopped();
+    damage(&server, "second");
+    let (code, exported, err) = spool(&server, &["export"]);
+    assert_eq!((code, exported.lines().count()), (Some(65), 2), "what is whole: {exported}");
+    assert!(err.contains("the spool is damaged, and what is whole was exported"), "{err}");
+    let (code, checked, err) = spool(&server, &["check"]);
+    assert_eq!(code, Some(65));
+    assert!(checked.contains("are damaged and lost: they had been confirmed; letters "));
+    assert!(err.contains("confirmed bytes are lost, in which 1 letters can be told"), "{err}");
+    let (code, _, err) = spool(&server, &["purge", "tim", "--waiting", "--yes"]);
+    assert_eq!(code, Some(65));
+    assert!(err.contains("nothing was changed") && err.contains("start the server once"), "{err}");
+
+    for again in ["", "(again) "] {
+        server.restart();
+        let mut tim = server.greeted();
+        assert!(tim.sign_in("tim", PASSWORD).ends_with("you have 2 messages waiting:"));
+        assert_eq!(tim.line(), format!(">>      {again}fred: first: \"quoted\" \\ ż"));
+        let told = tim.line();
+        let lost = "mms: 1 message to you was damaged on the server's disk and is lost (id ";
+        assert!(told.starts_with(&format!(">>      {again}{lost}")), "{told}");
+        assert!(told.ends_with(", from fred)"), "{told}");
+        server.kill9();
+    }
+    let log = server.log();
+    assert_eq!(log.matches("tim is told that the disk has lost 1 letters to him").count(), 1);
+    assert_eq!(log.matches("seas is told").count(), 1);
+    let counts = "bytes lost (1 letters readable), 0 segments missing, 0 bytes cut at the end, \
+                  1 files in quarantine";
+    assert_eq!(log.matches(counts).count(), 1, "{log}");
+    assert_eq!(spool(&server, &["check"]).0, Some(0));
+}
+
+#[test]
+fn a_strict_server_leaves_a_damaged_spool_alone() {
+    let mut server = stopped();
+    let whole = fs::read(server.folder.path("spool/journal-0000000001.log")).unwrap();
+    let damaged = damage(&server, "second");
+    fs::write(server.folder.path("spool/journal-0000000009.tmp"), "half").unwrap();
+    let names = || {
+        let entries = fs::read_dir(server.folder.path("spool")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort_unstable();
+        names
+    };
+    let before = names();
+    let strict = ["server", "0", "users", "--strict"];
+    let output = run(mms(&server.folder).args(strict));
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(65), &b""[..]), "{err}");
+    for words in [
+        "the spool spool is damaged and was left as it is: journal-0000000001.log: ",
+        "had been confirmed; letters ",
+        "Restore a backup of it; or start without --strict",
+        "mms spool check --spool spool",
+    ] {
+        assert!(err.contains(words), "{words:?} is missing in {err}");
+    }
+    assert_eq!(err.lines().count(), 1, "{err}");
+    assert!(server.log().contains("spool not opened: it is damaged, and --strict was given"));
+    assert_eq!(names(), before);
+    let now = fs::read(server.folder.path("spool/journal-0000000001.log")).unwrap();
+    assert!(now == damaged, "not a byte was changed");
+
+    // The backup is put back; a crash is no damage.
+    fs::write(server.folder.path("spool/journal-0000000001.log"), whole).unwrap();
+    let folder = std::mem::replace(&mut server.folder, Folder::new());
+    drop(server);
+    let mut server = Server::start_in(folder, &["--strict"]);
+    assert!(welcomed(&server, "tim").ends_with("you have 2 messages waiting:"));
+    server.kill9();
+    let newest = |server: &Server| {
+        let mut files: Vec<_> = fs::read_dir(server.folder.path("spool"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().contains("/journal-"))
+            .collect();
+        files.sort_unstable();
+        files.pop().unwrap()
+    };
+    let path = newest(&server);
+    let torn = [&fs::read(&path).unwrap()[..], b"=L 000"].concat();
+    fs::write(path, torn).unwrap();
+    let (code, checked, _) = spool(&server, &["check"]);
+    assert_eq!(code, Some(0));
+    assert!(checked.contains("a start would say: journal-"), "{checked}");
+    server.restart();
+    server.logs("6 bytes cut at the end");
+}

@@ -17,6 +17,7 @@ use crate::net::{
 use crate::proto::name::UserName;
 use crate::proto::reply::Flushed;
 use crate::store::disk::{FileDisk, OpenError};
+use crate::store::foresight::foresee;
 use crate::store::recovery::{Recovery, SpoolError};
 use crate::store::spool::{Config, Sync};
 use crate::store::users::{self, Change, UsersErrorKind};
@@ -39,10 +40,11 @@ It prints 'mms: listening on ADDRESS:PORT' when it is ready. SIGTERM or Ctrl-C s
 SIGHUP reads the password file again and reopens the log. An argument goes before the
 environment, the environment before the default.
 
-Exit codes: 0 stopped in order; 64 the command line is wrong; 66 the password file is missing
-or cannot be read; 69 the port is in use; 73 the spool or the log cannot be made; 74 the disk
-failed, and nothing was confirmed that is not stored; 75 another server has the spool; 77 no
-permission; 78 the password file is wrong, or the spool is of a newer version.")]
+Exit codes: 0 stopped in order; 64 the command line is wrong; 65 the spool is damaged, and
+--strict was given; 66 the password file is missing or cannot be read; 69 the port is in use; 73
+the spool or the log cannot be made; 74 the disk failed, and nothing was confirmed that is not
+stored; 75 another server has the spool; 77 no permission; 78 the password file is wrong, or the
+spool is of a newer version.")]
 pub struct Server {
     /// The TCP port, 0 to 65535; 0 takes a free one
     #[arg(value_parser = port, allow_negative_numbers = true)]
@@ -55,6 +57,10 @@ pub struct Server {
     /// The directory for messages that wait
     #[arg(long, value_name = "DIR", default_value = "spool")]
     spool: PathBuf,
+    /// Do not start if confirmed messages are damaged or missing: for who would rather restore a
+    /// backup first
+    #[arg(long)]
+    strict: bool,
     /// The log file; it also goes to stderr if that is a terminal
     #[arg(long, value_name = "FILE", default_value = "server.log")]
     log: PathBuf,
@@ -149,11 +155,14 @@ impl Server {
         let address = SocketAddr::new(self.bind, self.port);
         let listener = listen(address).map_err(|e| cannot_listen(address, &e))?;
         let address = listener.local_addr().map_err(|e| cannot_listen(address, &e))?;
-        let disk = FileDisk::open(&self.spool).map_err(cannot_open_spool)?;
+        let mut disk = FileDisk::open(&self.spool).map_err(cannot_open_spool)?;
         let log = logging::start(&self.log).map_err(|e| {
             let path = self.log.display();
             Failure::new(Code::CannotCreate, format!("cannot write the log {path}: {e}; use --log"))
         })?;
+        if self.strict {
+            self.refuse_damage(&mut disk)?;
+        }
         let clock = Clock::start();
         let (engine, recovery) = Engine::open(
             disk,
@@ -186,6 +195,27 @@ impl Server {
                 ),
             )
         })
+    }
+
+    /// What `--strict` is for. Nothing has been changed yet.
+    fn refuse_damage(&self, disk: &mut FileDisk) -> Result<(), Failure> {
+        let foreseen = foresee(disk).map_err(|e| cannot_replay(&e))?;
+        if foreseen.lost_places == 0 {
+            return Ok(());
+        }
+        let spool = self.spool.display();
+        for line in &foreseen.lines {
+            error!("spool not opened: {line}");
+        }
+        error!("spool not opened: it is damaged, and --strict was given");
+        log::logger().flush();
+        let message = format!(
+            "the spool {spool} is damaged and was left as it is: {}. Restore a backup of it; or \
+             start without --strict, which saves every whole message, keeps the damaged files \
+             aside and tells those who lost messages. mms spool check --spool {spool} says more",
+            foreseen.lines.join("; ")
+        );
+        Err(Failure::new(Code::Data, message))
     }
 
     fn rules(&self) -> Rules {
@@ -323,7 +353,16 @@ fn cannot_replay(e: &SpoolError) -> Failure {
 
 fn tell_recovery(recovery: &Recovery) {
     info!("spool replayed: {} letters in {} bytes", recovery.letters, recovery.bytes);
-    for line in &recovery.lines {
+    for line in recovery.lines.iter().chain(&recovery.repairs) {
         warn!("spool: {line}");
+    }
+    let Recovery { lost_bytes, lost_letters, torn_bytes, salvaged, .. } = recovery;
+    if lost_bytes + torn_bytes + recovery.lost_places > 0 {
+        let (missing, quarantined) = (recovery.missing.len(), recovery.quarantined.len());
+        warn!(
+            "spool repaired: {salvaged} records saved from damaged segments, {lost_bytes} bytes \
+             lost ({lost_letters} letters readable), {missing} segments missing, {torn_bytes} \
+             bytes cut at the end, {quarantined} files in quarantine"
+        );
     }
 }

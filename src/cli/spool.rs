@@ -1,30 +1,40 @@
-//! `mms spool ls|show|check`: a look at a spool by whoever may read its directory. Changes
-//! nothing, so it works on a running server's spool as well.
+//! `mms spool`: a look at a spool by whoever may read its directory, which changes nothing, so it
+//! works on a running server's spool as well; and what an operator decides while none runs.
 
 use super::{Code, Failure};
-use crate::core::record::Letter;
 use crate::store::disk::{FileDisk, OpenError};
-use crate::store::recovery::{SpoolError, segment_file};
-use crate::store::survey::{Survey, read_letter};
+use crate::store::foresight::foresee;
+use crate::store::recovery::{Recovery, SpoolError, segment_file};
+use crate::store::survey::Survey;
 use crate::time::date;
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Look into the spool: what waits for whom, and whether all of it is sound.
+mod custody;
+mod export;
+
+pub use export::{export, show};
+
+/// Look into the spool: what waits for whom, and whether all of it is sound; hold, release or
+/// remove messages.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   mms spool ls                    the segments, and who has messages waiting
   mms spool show fred             the messages that wait for fred
+  mms spool export > letters      the same and everybody's, for programs
   mms spool check                 verify every record
+  mms spool purge fred            remove what is held of a fred who is no user any more
+  mms spool hold fred             keep back what waits for fred
   mms spool ls --spool /srv/mms   another directory than 'spool'
 
-They change nothing and work while a server runs.
+ls, show, export and check change nothing and work while a server runs. purge and hold need it
+stopped.
 
-Exit codes: 65 damage was found; 66 there is no such directory; 67 nobody of that name has
-messages; 74 reading failed; 77 no permission.")]
+Exit codes: 64 not confirmed; 65 damage was found; 66 there is no such directory; 67 nobody of
+that name has messages; 74 the disk failed; 75 a server has the spool; 77 no permission.")]
 pub struct Spool {
     #[command(subcommand)]
     command: Command,
@@ -49,11 +59,31 @@ Examples:
         /// The user's name
         user: Option<String>,
     },
+    /// Export the messages that wait, or are held, as JSON: one object a line
+    #[command(after_help = "\
+Examples:
+  mms spool export > letters.json    everybody's
+  mms spool export fred              fred's
+
+JSON: {\"id\":\"1790000000.7\",\"time\":\"2026-09-21T13:33:20.123Z\",\"kind\":\"direct\",
+\"from\":\"tim\",\"to\":\"fred\",\"state\":\"waiting\",\"key\":\"backup.7\",\"text\":\"hi\"}, one a
+line and recipient. kind is direct or broadcast, state is waiting or held; key stands there only
+if the sender gave one. It works on a running server's spool, as of the moment it looks, and on a
+damaged one: whole records are exported, and the exit code is 65.")]
+    Export {
+        /// The user's name
+        user: Option<String>,
+    },
     /// Verify every record; exit code 65 on damage
     #[command(after_help = "\
 Example:
-  mms spool check && echo sound")]
+  mms spool check && echo sound
+
+It says what a server would do that starts on this spool. A write at the end that a crash has
+cut is no damage: the server cuts it, and nobody can tell whether it was confirmed.")]
     Check,
+    Purge(custody::Purge),
+    Hold(custody::Hold),
 }
 
 impl Spool {
@@ -65,7 +95,10 @@ impl Spool {
         match &self.command {
             Command::Ls => ls(&self.spool, out),
             Command::Show { user } => show(&self.spool, user.as_deref(), out),
+            Command::Export { user } => export(&self.spool, user.as_deref(), out),
             Command::Check => check(&self.spool, out),
+            Command::Purge(purge) => purge.run(&self.spool, out),
+            Command::Hold(hold) => hold.run(&self.spool, out),
         }
     }
 }
@@ -108,44 +141,11 @@ fn listing(survey: &Survey) -> String {
     text
 }
 
-/// Shows the letters that wait, or are held, for one user or for all.
-pub fn show(dir: &Path, user: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
-    let (mut disk, survey) = survey(dir)?;
-    let wanted = user.map(str::to_ascii_lowercase);
-    for (key, mailbox) in &survey.mailboxes {
-        if wanted.as_ref().is_some_and(|wanted| wanted != key) {
-            continue;
-        }
-        let held = mailbox.held.values().map(|at| ("held", *at));
-        let waiting = mailbox.waiting.values().map(|at| ("waiting", *at));
-        for (state, at) in held.chain(waiting) {
-            let line = read_letter(&mut disk, at, |letter| one_line(letter, &mailbox.name, state));
-            match line {
-                Ok(line) => out.write_all(line.as_bytes()).map_err(|e| output_failed(&e))?,
-                // A running server has moved it since; it still waits, elsewhere.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(io_failure(&e)),
-            }
-        }
-    }
-    match wanted {
-        Some(wanted) if !survey.mailboxes.contains_key(&wanted) => {
-            let message = format!("nothing waits for {}", escaped(&wanted));
-            Err(Failure::new(Code::NoUser, message))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn one_line(letter: &Letter<'_>, to: &str, state: &str) -> String {
-    let (id, from) = (letter.id, letter.from);
-    let time = rfc3339(letter.unix_ms);
-    format!("{id} {time} {state} from {from} to {to}: {}\n", escaped(letter.body))
-}
-
-/// Verifies every record. Damage is exit code 65.
+/// Verifies every record. Damage is exit code 65, but not a write at the end that a crash has cut:
+/// of that nothing was promised, or nobody can tell.
 pub fn check(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-    let (_, survey) = survey(dir)?;
+    let (mut disk, survey) = survey(dir)?;
+    let foreseen = foresee(&mut disk).map_err(|e| open(&e))?;
     let (mut records, mut letters, mut bytes) = (0, 0, 0);
     for segment in &survey.segments {
         records += segment.records;
@@ -155,42 +155,58 @@ pub fn check(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let waiting: usize = survey.mailboxes.values().map(|mailbox| mailbox.waiting.len()).sum();
     let held: usize = survey.mailboxes.values().map(|mailbox| mailbox.held.len()).sum();
     let (segments, damaged) = (survey.segments.len(), survey.damaged_bytes());
-    let text = format!(
+    let mut text = format!(
         "{segments} segments, {bytes} bytes, {records} whole records, {letters} letters\n\
          {waiting} letters waiting, {held} held\n\
          {damaged} bytes damaged, {} segments missing, {} files in quarantine\n",
         survey.missing.len(),
         survey.quarantined.len()
     );
+    for line in &foreseen.lines {
+        let _ = writeln!(text, "a start would say: {line}");
+    }
     out.write_all(text.as_bytes()).map_err(|e| output_failed(&e))?;
-    if damaged == 0 && survey.missing.is_empty() {
+    if foreseen.lost_places == 0 && survey.missing.is_empty() {
         return Ok(());
     }
-    let mut where_: Vec<String> = survey
-        .segments
-        .iter()
-        .filter(|segment| segment.damaged_bytes > 0)
-        .map(|segment| {
-            format!("{} ({} bytes)", segment_file(segment.number), segment.damaged_bytes)
-        })
-        .collect();
-    where_
-        .extend(survey.missing.iter().map(|number| format!("{} (missing)", segment_file(*number))));
+    let Recovery { lost_bytes, lost_letters, salvaged, .. } = &foreseen;
     let message = format!(
-        "the spool is damaged: {}; a server that starts on it saves every whole record and logs \
-         what was lost",
-        where_.join(", ")
+        "the spool is damaged: {}; {lost_bytes} confirmed bytes are lost, in which {lost_letters} \
+         letters can be told; a server that starts on it saves {salvaged} whole records of what is \
+         damaged and tells readers what they lost",
+        damaged_places(&survey, &foreseen)
     );
     Err(Failure::new(Code::Data, message))
 }
 
+fn damaged_places(survey: &Survey, foreseen: &Recovery) -> String {
+    let damaged = survey.segments.iter().filter(|segment| segment.damaged_bytes > 0);
+    let mut places: Vec<String> = damaged
+        .map(|segment| {
+            format!("{} ({} bytes)", segment_file(segment.number), segment.damaged_bytes)
+        })
+        .collect();
+    let missing = survey.missing.iter();
+    places.extend(missing.map(|number| format!("{} (missing)", segment_file(*number))));
+    if places.is_empty() {
+        // A segment without its beginning, or no journal at all.
+        return foreseen.lines.join("; ");
+    }
+    places.join(", ")
+}
+
 fn survey(dir: &Path) -> Result<(FileDisk, Survey), Failure> {
     let mut disk = FileDisk::open_read_only(dir)?;
-    let survey = Survey::take(&mut disk).map_err(|e| match e {
-        SpoolError::Io(e) => io_failure(&e),
-        newer @ SpoolError::NewerFormat { .. } => Failure::new(Code::Data, newer.to_string()),
-    })?;
+    let survey = Survey::take(&mut disk).map_err(|e| open(&e))?;
     Ok((disk, survey))
+}
+
+/// Why the spool cannot be opened.
+fn open(e: &SpoolError) -> Failure {
+    match e {
+        SpoolError::Io(e) => io_failure(e),
+        newer @ SpoolError::NewerFormat { .. } => Failure::new(Code::Data, newer.to_string()),
+    }
 }
 
 impl From<OpenError> for Failure {

@@ -86,7 +86,8 @@ struct Passwd {
 Example:
   mms user remove users fred
 
-Letters that wait for the user are held, and never given to another one of that name.
+Letters that wait for the user are held, and the server never gives them to another one of that
+name. Only mms spool hold --release does; mms spool purge removes them.
 
 Exit codes: 66 no such file; 67 no such user; 74 the file cannot be written; 75 somebody else
 is changing it; 77 no permission; 78 the file is damaged.")]
