@@ -514,14 +514,20 @@ fn a_crash_at_every_step_loses_nothing_confirmed() {
     };
     println!("MMS_SEED={seed}, {total} steps");
     let script = rng.clone();
+    let mut tested = None;
     for at in 1..=total {
         let other = [Aftermath::ProcessOnly, Aftermath::KeepAll][at as usize % 2];
+        let crashed = SimDisk::new();
+        let mut promises = Promises::default();
+        crashed.crash_at(at);
+        let end = Server::live(crashed.clone(), turns, &mut script.clone(), &mut promises);
+        assert!(end.is_err() && crashed.crashed(), "step {at} of {total}");
+        // A crash while something is read leaves the disk of the crash before it.
+        if tested.replace(crashed.effects()) == Some(crashed.effects()) {
+            continue;
+        }
         for aftermath in [Aftermath::Torn, if at % 4 < 2 { Aftermath::LoseAll } else { other }] {
-            let disk = SimDisk::new();
-            let mut promises = Promises::default();
-            disk.crash_at(at);
-            let end = Server::live(disk.clone(), turns, &mut script.clone(), &mut promises);
-            assert!(end.is_err() && disk.crashed(), "step {at} of {total}");
+            let disk = crashed.fork();
             disk.restart(aftermath, &mut rng);
             crash_again_everywhere(&disk, &promises, &mut rng);
         }
@@ -530,12 +536,16 @@ fn a_crash_at_every_step_loses_nothing_confirmed() {
 
 /// Recovers, with a second crash at each step of the recovery and somewhat beyond, and lives on.
 fn crash_again_everywhere(disk: &SimDisk, promises: &Promises, rng: &mut Rng) {
+    let mut tested = None;
     for again in 1.. {
         let (disk, mut promises) = (disk.fork(), promises.clone());
         disk.crash_at(disk.steps() + again);
         let end = Server::live(disk.clone(), 2, rng, &mut promises);
         let crashed = end.is_err();
         assert_eq!(crashed, disk.crashed(), "{end:?}");
+        if tested.replace(disk.effects()) == Some(disk.effects()) && crashed {
+            continue;
+        }
         disk.restart(*rng.pick(&[Aftermath::LoseAll, Aftermath::Torn, Aftermath::KeepAll]), rng);
         let found = Server::live(disk.clone(), 0, rng, &mut promises).unwrap();
         assert_eq!((found.lost_bytes, &found.missing), (0, &vec![]), "{:?}", found.lines);

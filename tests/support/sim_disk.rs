@@ -66,6 +66,8 @@ struct State {
     life: u32,
     syncs: u64,
     writes: u64,
+    /// Steps so far that had an effect.
+    effects: u64,
 }
 
 /// The disk.
@@ -105,6 +107,11 @@ impl SimDisk {
     /// Syncs of files and of the directory so far.
     pub fn syncs(&self) -> u64 {
         self.0.borrow().syncs
+    }
+
+    /// Steps so far that had an effect. Crashes between two of them leave the same disk.
+    pub fn effects(&self) -> u64 {
+        self.0.borrow().effects
     }
 
     /// Writes so far.
@@ -279,6 +286,7 @@ fn rename(state: &mut State, change: Change) -> io::Result<()> {
         return Err(kind.into());
     }
     state.change(change);
+    state.effects += 1;
     if matches!(step, Step::LastOne) { Err(power_gone()) } else { Ok(()) }
 }
 
@@ -335,6 +343,7 @@ impl Disk for SimDisk {
             Step::Fails(_) if state.crashed => return Err(power_gone()),
             Step::Fails(kind) => (bytes.len() / 2, Err(kind.into())),
         };
+        state.effects += 1;
         let done = bytes[..length].to_vec();
         let file = state.file(file);
         put(&mut file.written, offset as usize, &done);
@@ -347,6 +356,7 @@ impl Disk for SimDisk {
         state.syncs += 1;
         let step = state.step();
         let crashed = state.crashed;
+        state.effects += 1;
         let file = state.file(file);
         match step {
             Step::Goes => {
@@ -367,6 +377,7 @@ impl Disk for SimDisk {
         let state = &mut *self.0.borrow_mut();
         state.syncs += 1;
         look(state)?;
+        state.effects += 1;
         state.changes.clear();
         state.synced_names = state.names.clone();
         Ok(())
