@@ -222,10 +222,15 @@ impl Keys {
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let mut stretch = Stretch::new(password, salt, iterations);
         stretch.step(iterations);
+        Self::of(&stretch, salt.into(), iterations)
+    }
+
+    /// The keys of a password that has been stretched.
+    fn of(stretch: &Stretch, salt: Box<[u8]>, iterations: u32) -> Self {
         let mut salted = stretch.result();
         let keys = Self {
             iterations,
-            salt: salt.into(),
+            salt,
             client_key: client_key(&salted),
             server_key: server_key(&salted),
         };
@@ -294,12 +299,29 @@ pub enum Secret<'a> {
     Keys(&'a Keys),
 }
 
+/// An answer that is being worked out.
+struct Answering {
+    source: Source,
+    /// What both ends have said.
+    said: String,
+    /// The client's last message without the proof.
+    unproved: String,
+}
+
+/// Where the keys of an answer come from.
+enum Source {
+    Kept(Keys),
+    Password { stretch: Stretch, salt: Box<[u8]>, iterations: u32 },
+}
+
 /// The client's end of an exchange.
 pub struct ClientExchange {
     /// The first message without its header.
     bare: String,
     /// Our part of the nonce.
     nonce: String,
+    /// The server has asked, and the answer is being worked out.
+    answering: Option<Answering>,
     /// Once the server has asked: the keys, and the server's signature to expect.
     answered: Option<(Keys, [u8; HASH_BYTES])>,
 }
@@ -312,13 +334,13 @@ impl ClientExchange {
         let user = user.replace('=', "=3D").replace(',', "=2C");
         let bare = format!("n={user},r={nonce}");
         let message = format!("{HEADER}{bare}");
-        (Self { bare, nonce: nonce.into(), answered: None }, message)
+        (Self { bare, nonce: nonce.into(), answering: None, answered: None }, message)
     }
 
-    /// Answers the server's first message with the proof: the client's last message. From a
-    /// password this does all the rounds. Refuses a server that asks for too few rounds: the proof
-    /// would help it to guess the password.
-    pub fn answer(&mut self, server_first: &str, secret: Secret<'_>) -> Result<String, ScramFault> {
+    /// Begins to answer the server's first message; [`ClientExchange::work`] goes on with it.
+    /// Refuses a server that asks for too few rounds: the proof would help it to guess the
+    /// password.
+    pub fn answer(&mut self, server_first: &str, secret: Secret<'_>) -> Result<(), ScramFault> {
         if server_first.starts_with("m=") {
             return Err(ScramFault::Extension);
         }
@@ -330,20 +352,40 @@ impl ClientExchange {
         let theirs = nonce.strip_prefix(&self.nonce).ok_or(ScramFault::ForeignNonce)?;
         check_nonce(theirs)?;
         let (salt, iterations) = (parse_salt(salt)?, parse_rounds(rounds)?);
-        let keys = match secret {
-            Secret::Password(password) => Keys::derive(password, &salt, iterations),
+        let source = match secret {
+            Secret::Password(password) => {
+                let stretch = Stretch::new(password, &salt, iterations);
+                Source::Password { stretch, salt, iterations }
+            }
             Secret::Keys(keys) if keys.iterations == iterations && keys.salt == salt => {
-                keys.clone()
+                Source::Kept(keys.clone())
             }
             Secret::Keys(_) => return Err(ScramFault::OldKeys),
         };
         let unproved = format!("c={HEADER_REPEATED},r={nonce}");
         let said = format!("{},{server_first},{unproved}", self.bare);
+        self.answering = Some(Answering { source, said, unproved });
+        Ok(())
+    }
+
+    /// Does at most so many of the rounds that the server asked for: 10,000 take 1 ms. Once none is
+    /// left, this is the proof: the client's last message.
+    pub fn work(&mut self, rounds: u32) -> Option<String> {
+        if let Source::Password { stretch, .. } = &mut self.answering.as_mut()?.source
+            && !stretch.step(rounds)
+        {
+            return None;
+        }
+        let Answering { source, said, unproved } = self.answering.take()?;
+        let keys = match source {
+            Source::Kept(keys) => keys,
+            Source::Password { stretch, salt, iterations } => Keys::of(&stretch, salt, iterations),
+        };
         let mut proof = mac(&stored_key(&keys.client_key), &[said.as_bytes()]);
         mix(&mut proof, &keys.client_key);
         let signature = mac(&keys.server_key, &[said.as_bytes()]);
         self.answered = Some((keys, signature));
-        Ok(format!("{unproved},p={}", STANDARD.encode(proof)))
+        Some(format!("{unproved},p={}", STANDARD.encode(proof)))
     }
 
     /// Looks at the server's last message: it knows the account, or it is an impostor.
@@ -507,15 +549,23 @@ mod tests {
         let (mut exchange, first) = ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO");
         assert_eq!(first, CLIENT_FIRST);
         assert_eq!(exchange.verify(SERVER_FINAL), Err(ScramFault::Shape), "not yet");
-        let last = exchange.answer(SERVER_FIRST, Secret::Password(b"pencil")).unwrap();
-        assert_eq!(last, CLIENT_FINAL);
+        assert_eq!(exchange.work(u32::MAX), None, "nobody has asked");
+        exchange.answer(SERVER_FIRST, Secret::Password(b"pencil")).unwrap();
+        // 4,096 rounds, of which the first is done before.
+        for _ in 0..4 {
+            assert_eq!(exchange.work(1000), None);
+        }
+        assert!(exchange.keys().is_none());
+        assert_eq!(exchange.work(95).as_deref(), Some(CLIENT_FINAL));
+        assert_eq!(exchange.work(95), None, "it is said once");
         assert_eq!(exchange.verify(SERVER_FINAL), Ok(()));
         assert_eq!(exchange.verify(&SERVER_FINAL.replace("6r", "7r")), Err(ScramFault::Impostor));
         assert_eq!(exchange.verify("e=invalid-proof"), Err(ScramFault::Shape));
         let keys = exchange.keys().unwrap().clone();
         assert_eq!(Keys::parse(&keys.to_text()), Some(keys.clone()));
         let (mut again, _) = ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO");
-        assert_eq!(again.answer(SERVER_FIRST, Secret::Keys(&keys)).unwrap(), CLIENT_FINAL);
+        again.answer(SERVER_FIRST, Secret::Keys(&keys)).unwrap();
+        assert_eq!(again.work(0).as_deref(), Some(CLIENT_FINAL), "no rounds");
         for (from, to) in [("i=4096", "i=4097"), ("s=W2", "s=X2")] {
             let changed = SERVER_FIRST.replace(from, to);
             assert_eq!(again.answer(&changed, Secret::Keys(&keys)), Err(ScramFault::OldKeys));
@@ -552,6 +602,7 @@ mod tests {
             let text = SERVER_FIRST.replacen(from, to, 1);
             let answer = exchange.answer(&text, Secret::Password(b"pencil"));
             assert_eq!(answer, Err(fault), "{text}");
+            assert_eq!(exchange.work(u32::MAX), None);
             assert!(exchange.keys().is_none());
         }
     }

@@ -499,3 +499,36 @@ fn a_message_that_the_disk_has_lost_is_told_once() {
         None
     });
 }
+
+/// A server that wants the password stretched for minutes.
+fn tyrant() -> SocketAddr {
+    use mms::crypto::{decode_text, encode_text};
+    use std::io::BufRead as _;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.write_all(b">> Welcome to MMS.\r\n200 coded 1\r\n").unwrap();
+            let lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+            let signin = lines.map_while(Result::ok).find(|line| line.contains("scram")).unwrap();
+            let first = decode_text(signin.rsplit(' ').next().unwrap()).unwrap();
+            let nonce = first.split_once("r=").unwrap().1;
+            let challenge = format!("r={nonce}x,s=c2FsdHNhbHQ=,i=100000000");
+            _ = stream.write_all(format!("334 @signin {}\r\n", encode_text(&challenge)).as_bytes());
+            // Until the client has had enough.
+            _ = stream.read_to_end(&mut vec![]);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_wants_endless_work_is_left_when_the_time_is_up() {
+    let server = Server::start(&["fred"], &[]);
+    let mut shell = Shell::of(&server);
+    shell.address = tyrant();
+    let ended = shell.run("fred", &["send", "fred", "x", "--timeout", "1"]);
+    ended.fails(75, "more work to prove the password than there is time for");
+    shell.run("fred", &["recv", "--timeout", "1"]).fails(75, "more work to prove the password");
+}

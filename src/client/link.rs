@@ -1,7 +1,8 @@
 //! One connection to a server, without the socket: bytes go in, events and bytes come out.
 //!
 //! ```text
-//! Greeting --welcome--> Switched --334--> Proving --230--> In --190 or lost--> Closed
+//! Greeting --welcome--> Switched --334--> Stretching --work--> Proving --230--> In
+//!                                                                  all --190 or lost--> Closed
 //! ```
 //!
 //! The switch and the first half of the sign-in are said at once and before the greeting is read,
@@ -24,6 +25,8 @@ use std::fmt;
 const WELCOME: &[u8] = b">> Welcome to MMS";
 /// Lines of the plain dialect after which no code will come any more.
 const PLAIN_LINES_MOST: u32 = 16;
+/// Rounds of a password between two looks at the clock: 5 ms.
+const ROUNDS_AT_ONCE: u32 = 50_000;
 /// Tags of the two halves of a sign-in.
 const SIGN_IN: &str = "signin";
 const AUTH: &str = "auth";
@@ -80,6 +83,8 @@ pub enum State {
     Greeting,
     /// Greeted; no answer of the coded dialect yet.
     Switched,
+    /// The proof is being worked out: [`Link::work`] is wanted.
+    Stretching,
     /// The proof was sent.
     Proving,
     /// Signed in.
@@ -325,8 +330,11 @@ impl Link {
         if line.tag() != Some(&*number) {
             return Err(out_of_order(line));
         }
-        let last = exchange.answer(&challenge, Secret::Password(&current.0)).map_err(Why::Scram)?;
-        coded::encode(&Ask::Auth(&STANDARD.encode(last)), Some(&number), &mut self.output);
+        exchange.answer(&challenge, Secret::Password(&current.0)).map_err(Why::Scram)?;
+        // This server has shown that it knows the account, so it asks for what is needed.
+        if let Some(last) = exchange.work(u32::MAX) {
+            coded::encode(&Ask::Auth(&STANDARD.encode(last)), Some(&number), &mut self.output);
+        }
         Ok(())
     }
 
@@ -438,7 +446,7 @@ impl Link {
                 self.events.push_back(Event::Answered(number, answer));
                 Ok(())
             }
-            State::Greeting | State::Closed => Err(out_of_order(line)),
+            State::Greeting | State::Stretching | State::Closed => Err(out_of_order(line)),
         }
     }
 
@@ -473,11 +481,21 @@ impl Link {
             Some(Credential::Keys(keys)) => Secret::Keys(keys),
             None => return Err(Why::OutOfOrder("a second challenge".into())),
         };
-        let last = self.exchange.answer(&challenge, secret).map_err(Why::Scram)?;
+        self.exchange.answer(&challenge, secret).map_err(Why::Scram)?;
         self.credential = None;
-        coded::encode(&Ask::Auth(&STANDARD.encode(last)), Some(AUTH), &mut self.output);
-        self.state = State::Proving;
+        self.state = State::Stretching;
         Ok(())
+    }
+
+    /// Does a slice of the work that the server asked for, some milliseconds. How much there is of
+    /// it the server decides, so whoever waits for it looks at the clock between the slices.
+    pub fn work(&mut self) {
+        if self.state == State::Stretching
+            && let Some(last) = self.exchange.work(ROUNDS_AT_ONCE)
+        {
+            coded::encode(&Ask::Auth(&STANDARD.encode(last)), Some(AUTH), &mut self.output);
+            self.state = State::Proving;
+        }
     }
 
     fn welcome(&mut self, fields: &str) -> Result<(), Why> {
@@ -582,6 +600,8 @@ mod tests {
         let message = STANDARD.encode(message);
         let text = format!("{GREETING}{SWITCHED}334 @signin {message}\r\n");
         assert_eq!(say(link, &text), []);
+        assert_eq!((link.state(), heard(link)), (State::Stretching, String::new()));
+        link.work();
         Script { exchange, keys }
     }
 

@@ -168,6 +168,7 @@ impl Model {
     pub fn deadline(&self) -> Option<Millis> {
         let stage = match self.stage {
             Stage::Pausing(until) => Some(until),
+            Stage::SigningIn(_) if self.is_stretching() => Some(Millis(0)),
             Stage::SigningIn(since) => Some(since.plus(ANSWER_MOST_MS)),
             Stage::In if self.under_way > 0 || self.signed_out => {
                 Some(self.asked.max(self.heard).plus(ANSWER_MOST_MS))
@@ -220,9 +221,17 @@ impl Model {
         }
         match self.stage {
             Stage::Pausing(_) => self.connect(),
+            // Between two slices of the work there is time for everything else.
+            Stage::SigningIn(since) if self.is_stretching() && since.plus(ANSWER_MOST_MS) > now => {
+                self.link.iter_mut().for_each(Link::work);
+            }
             Stage::SigningIn(_) | Stage::In => self.gone(now),
             Stage::Connecting | Stage::Asleep | Stage::Ended => {}
         }
+    }
+
+    fn is_stretching(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.state() == State::Stretching)
     }
 
     /// Every letter up to this one is kept or was read.

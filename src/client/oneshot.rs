@@ -70,6 +70,9 @@ impl fmt::Display for Trouble {
         match self {
             Self::Unreachable(error) => write!(f, "no server there: {error}"),
             Self::TimedOut(State::Greeting) => f.write_str("the server does not say anything"),
+            Self::TimedOut(State::Stretching) => f.write_str(
+                "the server asks for more work to prove the password than there is time for",
+            ),
             Self::TimedOut(_) => f.write_str("the server does not answer in time"),
             Self::Closed(why) => write!(f, "{why}"),
             Self::NoEntropy(error) => write!(f, "no random numbers: {error}"),
@@ -160,6 +163,10 @@ impl<'a> Conversation<'a> {
             let left = until.since((self.clock)());
             if left == 0 {
                 return Ok(None);
+            }
+            if self.link.state() == State::Stretching {
+                self.link.work();
+                continue;
             }
             if (self.clock)().since(self.heard) > SILENT_MOST_MS {
                 self.link.lost();

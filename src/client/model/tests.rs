@@ -122,7 +122,7 @@ impl Story {
     fn wait(&mut self) -> (u64, Vec<String>) {
         let deadline = self.model.deadline().unwrap();
         let ms = deadline.since(self.now);
-        self.now = deadline;
+        self.now = deadline.max(self.now);
         self.model.tick(self.now);
         (ms, self.effects())
     }
@@ -146,6 +146,7 @@ impl Story {
         if !effects.is_empty() {
             return effects;
         }
+        assert_eq!(self.wait(), (0, vec![]), "the work on the password is wanted at once");
         let said = self.heard();
         let last = decode(said.strip_prefix("@auth auth ").unwrap().trim_end());
         let proof = exchange.finish(&last, &account.stored, &account.server);
@@ -231,6 +232,23 @@ fn a_silent_server_is_left() {
     story.wait();
     story.model.connected(&[7; NONCE_ENTROPY_BYTES], story.now);
     assert_eq!(story.wait().0, ANSWER_MOST_MS, "a sign-in has its time, too");
+}
+
+#[test]
+fn a_server_that_asks_for_endless_work_is_left() {
+    let mut story = Story::begin(false);
+    story.model.connected(&[7; NONCE_ENTROPY_BYTES], story.now);
+    let said = story.heard();
+    let first = said.trim_end().rsplit(' ').next().unwrap();
+    let first = String::from_utf8(STANDARD.decode(first).unwrap()).unwrap();
+    let first = client_first(&first).unwrap();
+    let (_, message) = Exchange::begin(&first, &[9; 16], 100_000_000, "servers");
+    story.say(&format!("{GREETING}334 @signin {}\r\n", STANDARD.encode(message)));
+    for _ in 0..3 {
+        assert_eq!(story.wait(), (0, vec![]), "other things are done between the slices");
+    }
+    story.now = story.now.plus(ANSWER_MOST_MS);
+    assert_eq!(story.wait().1, ["hang up", "end: the connection was lost"]);
 }
 
 #[test]

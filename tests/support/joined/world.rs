@@ -453,7 +453,7 @@ impl World {
             for device in 0..self.clients.len() {
                 let connecting = self.clients[device].connecting;
                 self.connect(device);
-                busy |= connecting | self.think(device);
+                busy |= connecting | self.is_due(device) | self.think(device);
                 if !self.unseen.contains(&device) {
                     busy |= self.print(device, usize::MAX) | self.tell(device);
                 }
@@ -464,6 +464,17 @@ impl World {
             }
         }
         self.fail("it never ends");
+    }
+
+    /// A companion that has something to do at this instant, such as work on a password, does it.
+    fn is_due(&mut self, device: usize) -> bool {
+        let now = self.now.mono;
+        let Some(desk) = &mut self.clients[device].desk else { return false };
+        let is_due = desk.model.deadline().is_some_and(|at| at <= now);
+        if is_due {
+            desk.model.tick(now);
+        }
+        is_due
     }
 
     /// What is on its way to the server arrives, and so do its answers.
