@@ -183,12 +183,13 @@ impl<D: Disk> Engine<D> {
         for action in durable.drain(..) {
             match action {
                 Action::Say { conn, tag, reply } => say(Output::Say(conn, tag, &reply)),
-                Action::Show { conn, dialect, id, from, at, again, waited } => {
+                Action::Show { conn, dialect, id, to, from, at, again, waited } => {
                     let showing = Showing { again, waited };
                     match self.show(conn, dialect, &from, at, showing, &mut say) {
                         Ok(()) => {}
                         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                             error!("letter {id} from {from} is damaged and cannot be shown: {e}");
+                            self.hub.damaged(to, id);
                             say(Output::Say(conn, None, &Reply::LetterDamaged { id, from }));
                         }
                         Err(e) => return Err(e),

@@ -76,6 +76,7 @@
 //! | `core::hub::who` | who is there, who was, being away |
 //! | `core::hub::block` | who takes no messages from whom, and who is told of others |
 //! | `core::hub::passwd` | a user's own change of his password, from the prompt to the file |
+//! | `core::hub::receipts` | settling letters, and telling who asked that they are delivered |
 //! | `core::hub::leave` | the end of a session; the password file that was read again |
 //! | `core::hub::losses` | whom a lost letter was for is told |
 //! | `core::hub::restore` | what the journal holds becomes mailboxes again |

@@ -34,6 +34,12 @@ pub const KEY_INSTALLATIONS: usize = 256;
 /// Keys remembered in all: what a segment of the journal repeats stays far below the 4 GiB that
 /// its places can tell. One more is refused.
 pub const KEYS_ALL: usize = 1_000_000;
+/// Letters, counted once for each reader, whose delivery one connection can await; it is told of
+/// what is too many. All of them may be settled in one turn, and are well below what a connection's
+/// output may hold then.
+pub const RECEIPTS: usize = 5_000;
+/// The same of all connections together: about 100 MB.
+pub const RECEIPTS_ALL: usize = 1_000_000;
 /// A coded session from which no byte has come for so long is pinged, in milliseconds.
 pub const PING_MS: u64 = 120_000;
 /// It is given up if none comes for so long after that, in milliseconds.
@@ -175,5 +181,9 @@ const _: () =
 const _: () = assert!(OUTPUT_PAUSE_BYTES < OUTPUT_CLOSE_BYTES);
 const _: () = assert!((CREDIT_BYTES as usize) < OUTPUT_CLOSE_BYTES / 2);
 const _: () = assert!(AWAY_BYTES <= BODY_BYTES);
+/// The longest receipt: code, word, id and name.
+const RECEIPT_BYTES: usize = "115 delivered 4294967295.4294967295 \r\n".len() + NAME_BYTES;
+const _: () = assert!(RECEIPTS * RECEIPT_BYTES < OUTPUT_CLOSE_BYTES / 2);
+const _: () = assert!(RECEIPTS >= LIST_RECIPIENTS && RECEIPTS < RECEIPTS_ALL);
 const _: () = assert!(USERS_LINE_BYTES > NAME_BYTES + 1 + PASSWORD_BYTES);
 const _: () = assert!(ROUNDS_LEAST <= ROUNDS_DEFAULT && ROUNDS_DEFAULT <= ROUNDS_MOST);

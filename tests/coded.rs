@@ -21,7 +21,7 @@ impl Program {
     fn switched(mut client: Client) -> Self {
         let offer = client.ask("coded 1");
         assert!(offer.starts_with("200 coded 1 mms/"), "{offer}");
-        for word in ["scram-sha-256", "plain", "line=4096", "body=65536"] {
+        for word in ["scram-sha-256", "plain", "line=4096", "body=65536", "receipts"] {
             assert!(offer.split(' ').any(|one| one == word), "{offer}");
         }
         Self(client)

@@ -15,7 +15,7 @@ use mms::proto::id::LetterId;
 use mms::proto::name::{NameFault, UserName};
 use mms::proto::password::PasswordFault;
 use mms::proto::plain;
-use mms::proto::reply::{Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply};
+use mms::proto::reply::{Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply, Unwatched};
 use mms::proto::text::TextFault;
 use std::collections::BTreeMap;
 use support::player::{Block, blocks, play};
@@ -129,6 +129,9 @@ fn replies() -> Vec<Reply> {
         Reply::Notify(_) => Reply::Notify(Switch::On),
         Reply::Presence { .. } => Reply::Presence { user: name(), switch: Switch::On },
         Reply::Block { .. } => Reply::Block { user: name(), switch: Switch::On },
+        Reply::Receipts(_) => Reply::Receipts(Switch::On),
+        Reply::Delivered { .. } => Reply::Delivered { id, user: name() },
+        Reply::Unwatched { .. } => Reply::Unwatched { id, why: Unwatched::Busy },
         Reply::SignedOff(_) => Reply::SignedOff(name()),
         Reply::SecondSignIn { .. } =>
             Reply::SecondSignIn { user: name(), address: "2001:db8::1".parse().unwrap() },
@@ -435,7 +438,7 @@ fn every_limit_is_what_limits_rs_says() {
         COMMANDS_A_TURN OUTPUT_PAUSE_BYTES OUTPUT_CLOSE_BYTES STALLED_MS WITNESS_MS STOP_MS
         ALIVE_MS CONNECTIONS COUNTED_BYTES TAG_BYTES KEY_BYTES KEY_INSTALLATION_BYTES
         KEY_INSTALLATIONS KEY_WINDOW KEY_WINDOW_MS KEYS_SINGLE KEYS_ALL BLOCKS
-        KEY_SINGLE_MS PING_MS PONG_MS
+        RECEIPTS RECEIPTS_ALL KEY_SINGLE_MS PING_MS PONG_MS
         NONCE_BYTES_MOST ROUNDS_LEAST ROUNDS_OWN_MOST PASSWORD_CHANGES USERS_LOCK_MS
     );
     for (name, value) in &known {

@@ -5,6 +5,8 @@
 //! until it has acknowledged it; what it sent under a key it sends again, if the connection or the
 //! server went before the answer came.
 //!
+//! Most programs ask for receipts, and are told of a letter only once its reader has taken it.
+//!
 //! Users are removed and added, while the server runs and while it does not. Letters, keys and
 //! acknowledgements belong to the holder of a name, not to the name; every holder counts his keys
 //! from one.
@@ -74,7 +76,17 @@ impl World {
         }
     }
 
+    /// Most programs want to be told when their letters are delivered.
+    fn ask_for_receipts(&mut self, conn: u32) {
+        let peer = self.peers.get_mut(&conn).expect("it is about to send");
+        if peer.speaks != Speaks::Plain && !peer.asked && !conn.is_multiple_of(4) {
+            peer.asked = true;
+            self.line(conn, "receipts on");
+        }
+    }
+
     fn send(&mut self, conn: u32) {
+        self.ask_for_receipts(conn);
         let letter = self.letters.len();
         let (from, coded) = (self.peers[&conn].person, self.peers[&conn].speaks != Speaks::Plain);
         let key = if coded { self.key(from) } else { String::new() };
@@ -107,6 +119,7 @@ impl World {
             _ => None,
         };
         let Some(letter) = again else { return false };
+        self.ask_for_receipts(conn);
         self.letters[letter].resent = true;
         self.say(conn, letter);
         true
@@ -343,7 +356,8 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
         Ok(_) => 1,
         Err(_) => std::env::var("MMS_RUNS").map_or(RUNS, |n| n.parse().expect("a number")),
     };
-    let (mut letters, mut promised, mut repeats, mut known, mut decisions) = (0, 0, 0, 0, 0);
+    let (mut letters, mut promised, mut repeats, mut known, mut decisions, mut receipts) =
+        (0, 0, 0, 0, 0, 0);
     for seed in first..first + runs {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -355,11 +369,13 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
             let distinct: usize = world.letters.iter().map(|fate| fate.seen.len()).sum();
             let promised: usize = world.letters.iter().map(|fate| fate.promised.len()).sum();
             let repeats = world.readings() as usize - distinct;
-            (world.letters.len(), promised, repeats, world.known, world.decisions)
+            let extra = (world.decisions, world.receipts);
+            (world.letters.len(), promised, repeats, world.known, extra)
         });
         match run {
-            Ok((more, more_promised, more_repeats, more_known, more_decisions)) => {
-                decisions += more_decisions;
+            Ok((more, more_promised, more_repeats, more_known, extra)) => {
+                decisions += extra.0;
+                receipts += extra.1;
                 letters += more;
                 promised += more_promised;
                 repeats += more_repeats;
@@ -370,12 +386,11 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
     }
     println!(
         "{runs} runs, {letters} letters, {promised} promises kept, {repeats} marked repeats, \
-         {known} known by their key, {decisions} decisions of the operator"
+         {known} known by their key, {decisions} decisions of the operator, {receipts} receipts"
     );
     // A simulation that does nothing proves nothing.
-    assert!(
-        runs == 1 || (promised as u64 > 20 * runs && repeats > 0 && known > 0 && decisions > 0)
-    );
+    let busy = repeats > 0 && known > 0 && decisions > 0 && receipts > 0;
+    assert!(runs == 1 || (promised as u64 > 20 * runs && busy));
 }
 
 /// A world that syncs, and in which nothing happens by chance.

@@ -1,5 +1,6 @@
 //! The border between the rules and the world: what happened, and what is to be done about it.
 
+use super::accounts::UserId;
 use super::password::Verifier;
 use super::record::{LetterId, Location};
 use crate::proto::coded::Tag;
@@ -181,6 +182,8 @@ pub enum Action {
         dialect: Dialect,
         /// Its number.
         id: LetterId,
+        /// Its reader.
+        to: UserId,
         /// Its sender.
         from: UserName,
         /// Where its body stands.

@@ -16,7 +16,7 @@ pub(super) enum Found {
     /// Nothing: it may be used.
     New,
     /// It was used for this very message, which is this letter.
-    Known(LetterId),
+    Known(LetterId, Stored),
     /// It was used for another message.
     Reused,
     /// It is so far below the highest that nobody knows.
@@ -25,7 +25,17 @@ pub(super) enum Found {
     Full,
 }
 
-/// A letter, and the hash of what was sent.
+/// For whom a letter was stored that has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// For all whom it names.
+    ForAll,
+    /// For some of them; who they are is not remembered.
+    ForSome,
+}
+
+/// A letter, and the hash of what was sent: complemented if it was stored for some only, which
+/// takes no room in memory nor in the journal.
 type Sent = (LetterId, u64);
 
 #[derive(Debug, Default)]
@@ -72,8 +82,17 @@ fn counted(key: &str) -> Option<(&str, u64)> {
     if counts { Some((installation, counter.parse().ok()?)) } else { None }
 }
 
+/// The key of a letter that is stored for some of those whom it names.
+pub(super) fn for_some(key: Key<'_>) -> Key<'_> {
+    Key { hash: !key.hash, ..key }
+}
+
 fn compare(sent: Sent, hash: u64) -> Found {
-    if sent.1 == hash { Found::Known(sent.0) } else { Found::Reused }
+    match sent.1 {
+        known if known == hash => Found::Known(sent.0, Stored::ForAll),
+        known if known == !hash => Found::Known(sent.0, Stored::ForSome),
+        _ => Found::Reused,
+    }
 }
 
 impl Keys {
@@ -222,6 +241,10 @@ mod tests {
         LetterId { epoch: 1, seq }
     }
 
+    fn known(seq: u32) -> Found {
+        Found::Known(id(seq), Stored::ForAll)
+    }
+
     fn key(text: &str, hash: u64) -> Key<'_> {
         Key { text, hash }
     }
@@ -232,10 +255,18 @@ mod tests {
         for text in ["phone:7", "a-one-shot"] {
             assert_eq!(keys.look(FRED, text, 1, 0), Found::New);
             keys.remember(FRED, key(text, 1), id(3), 0);
-            assert_eq!(keys.look(FRED, text, 1, 0), Found::Known(id(3)));
+            assert_eq!(keys.look(FRED, text, 1, 0), known(3));
             assert_eq!(keys.look(FRED, text, 2, 0), Found::Reused);
             assert_eq!(keys.look(UserId(2), text, 1, 0), Found::New, "keys are the user's own");
         }
+    }
+
+    #[test]
+    fn a_key_knows_whether_all_who_were_named_got_the_message() {
+        let mut keys = Keys::default();
+        keys.remember(FRED, for_some(key("phone:7", 1)), id(3), 0);
+        assert_eq!(keys.look(FRED, "phone:7", 1, 0), Found::Known(id(3), Stored::ForSome));
+        assert_eq!(keys.look(FRED, "phone:7", 2, 0), Found::Reused);
     }
 
     #[test]
@@ -255,7 +286,7 @@ mod tests {
             keys.remember(FRED, key(&format!("k{n}"), 1), id(1), 1000);
         }
         assert_eq!(keys.look(FRED, "one-more", 1, 1000), Found::Full);
-        assert_eq!(keys.look(FRED, "k0", 1, KEY_SINGLE_MS + 999), Found::Known(id(1)));
+        assert_eq!(keys.look(FRED, "k0", 1, KEY_SINGLE_MS + 999), known(1));
         assert_eq!(keys.look(FRED, "k0", 1, KEY_SINGLE_MS + 1000), Found::New);
     }
 
@@ -265,7 +296,7 @@ mod tests {
         keys.remember(FRED, key("k", 1), id(1), 1000);
         keys.remember(FRED, key("k", 2), id(2), 1000 + KEY_SINGLE_MS);
         keys.remember(FRED, key("k", 1), id(1), 1000);
-        assert_eq!(keys.look(FRED, "k", 2, 1000 + KEY_SINGLE_MS), Found::Known(id(2)));
+        assert_eq!(keys.look(FRED, "k", 2, 1000 + KEY_SINGLE_MS), known(2));
         assert_eq!(keys.look(FRED, "k", 2, 1000 + 2 * KEY_SINGLE_MS), Found::New);
     }
 
@@ -289,7 +320,7 @@ mod tests {
         }
         assert_eq!(keys.look(FRED, "k0", 2, 2 * KEY_SINGLE_MS), Found::New);
         assert_eq!(keys.look(FRED, "one-more", 1, 2 * KEY_SINGLE_MS), Found::New);
-        assert_eq!(keys.look(FRED, "new", 1, 2 * KEY_SINGLE_MS), Found::Known(id(90_000)));
+        assert_eq!(keys.look(FRED, "new", 1, 2 * KEY_SINGLE_MS), known(90_000));
     }
 
     #[derive(Default)]
@@ -325,15 +356,15 @@ mod tests {
         for text in ["phone:1", "a-one-shot"] {
             assert_eq!(keys.look(FRED, text, 1, 0), Found::New);
         }
-        assert_eq!(keys.look(FRED, "phone:2", 1, 0), Found::Known(id(3)));
-        assert_eq!(keys.look(FRED, "another", 1, 0), Found::Known(id(4)));
+        assert_eq!(keys.look(FRED, "phone:2", 1, 0), known(3));
+        assert_eq!(keys.look(FRED, "another", 1, 0), known(4));
     }
 
     #[test]
     fn all_users_together_have_a_bound() {
         let mut keys = Keys { count: KEYS_ALL, ..Keys::default() };
         keys.remember(FRED, key("known", 1), id(1), 1000);
-        assert_eq!(keys.look(FRED, "known", 1, 1000), Found::Known(id(1)));
+        assert_eq!(keys.look(FRED, "known", 1, 1000), known(1));
         assert_eq!(keys.look(UserId(2), "new", 1, 1000), Found::Full);
         keys.checkpoint(1000, |_| None, &mut Count::default());
         assert_eq!(keys.look(UserId(2), "new", 1, 1000), Found::New);

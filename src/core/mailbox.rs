@@ -182,8 +182,13 @@ impl Mailbox {
     }
 
     /// Settles what is acknowledged beyond the window: a reader who only listens is taken to have
-    /// read what came so long ago.
-    pub fn settle_window(&mut self, user: &UserName, journal: &mut dyn Journal) {
+    /// read what came so long ago. Tells the last letter that was settled, as the others do.
+    #[must_use]
+    pub fn settle_window(
+        &mut self,
+        user: &UserName,
+        journal: &mut dyn Journal,
+    ) -> Option<LetterId> {
         let (mut letters, mut bytes) = (self.acknowledged, self.acknowledged_bytes);
         let mut count = 0;
         while letters > WINDOW_LETTERS || bytes > WINDOW_BYTES {
@@ -191,7 +196,7 @@ impl Mailbox {
             bytes -= u64::from(self.letters[count].at.body_bytes);
             count += 1;
         }
-        self.settle(count, user, journal);
+        self.settle(count, user, journal)
     }
 
     /// All that the reader sent before what is acknowledged was acknowledged has been handled.
@@ -200,27 +205,49 @@ impl Mailbox {
     }
 
     /// Settles what was acknowledged before the reader showed a sign of life.
-    pub fn settle_proved(&mut self, user: &UserName, journal: &mut dyn Journal) {
-        self.settle(self.provable, user, journal);
+    #[must_use]
+    pub fn settle_proved(
+        &mut self,
+        user: &UserName,
+        journal: &mut dyn Journal,
+    ) -> Option<LetterId> {
+        self.settle(self.provable, user, journal)
     }
 
     /// Settles the letters among the first `through` things said: the reader has taken them.
-    pub fn settle_said(&mut self, through: u32, user: &UserName, journal: &mut dyn Journal) {
+    #[must_use]
+    pub fn settle_said(
+        &mut self,
+        through: u32,
+        user: &UserName,
+        journal: &mut dyn Journal,
+    ) -> Option<LetterId> {
         let shown = self.letters.iter().take(self.shown);
         let count = shown.take_while(|letter| letter.is_within(through)).count();
-        self.settle(count, user, journal);
+        self.settle(count, user, journal)
     }
 
     /// Settles all letters up to this one.
-    pub fn settle_through(&mut self, id: LetterId, user: &UserName, journal: &mut dyn Journal) {
-        self.settle(self.count_through(id), user, journal);
+    #[must_use]
+    pub fn settle_through(
+        &mut self,
+        id: LetterId,
+        user: &UserName,
+        journal: &mut dyn Journal,
+    ) -> Option<LetterId> {
+        self.settle(self.count_through(id), user, journal)
     }
 
     fn count_through(&self, id: LetterId) -> usize {
         self.position(id).map_or_else(|place| place, |here| here + 1)
     }
 
-    fn settle(&mut self, count: usize, user: &UserName, journal: &mut dyn Journal) {
+    fn settle(
+        &mut self,
+        count: usize,
+        user: &UserName,
+        journal: &mut dyn Journal,
+    ) -> Option<LetterId> {
         let mut through = None;
         for letter in self.take(count) {
             journal.release(letter.at);
@@ -230,6 +257,7 @@ impl Mailbox {
             self.settled = through;
             journal.append(&Record::Settled { user: user.as_str(), through });
         }
+        through
     }
 
     /// Notes that letters up to this one were settled before a restart; returns those that were
@@ -319,10 +347,11 @@ mod tests {
         assert!(mailbox.show(0).is_some());
         assert!(mailbox.acknowledge(u32::MAX));
         assert_eq!(mailbox.load(), (2, 20));
-        mailbox.settle_proved(&user, &mut paper);
-        assert!(paper.settled.is_empty(), "a line that was sent before it proves nothing");
+        let settled = mailbox.settle_proved(&user, &mut paper);
+        assert_eq!(settled, None, "a line that was sent before it proves nothing");
+        assert!(paper.settled.is_empty());
         mailbox.input_taken();
-        mailbox.settle_proved(&user, &mut paper);
+        assert_eq!(mailbox.settle_proved(&user, &mut paper), Some(id(1)));
         assert_eq!(
             (&paper.settled[..], paper.released, mailbox.load()),
             (&[id(1)][..], 1, (2, 20))
@@ -331,7 +360,7 @@ mod tests {
         assert!(mailbox.show(1).is_some_and(|(letter, again)| letter.id == id(2) && again));
         assert!(mailbox.show(2).is_some_and(|(letter, again)| letter.id == id(3) && !again));
         assert!(mailbox.show(3).is_none());
-        mailbox.settle_through(id(9), &user, &mut paper);
+        assert_eq!(mailbox.settle_through(id(9), &user, &mut paper), Some(id(3)));
         assert_eq!((mailbox.load(), mailbox.is_empty()), ((0, 0), true));
     }
 
@@ -341,7 +370,7 @@ mod tests {
             (filled(1500), Paper::default(), UserName::new("b").unwrap());
         while mailbox.show(5).is_some() {}
         mailbox.acknowledge(5);
-        mailbox.settle_window(&user, &mut paper);
+        assert_eq!(mailbox.settle_window(&user, &mut paper), Some(id(500)));
         assert_eq!((mailbox.len(), mailbox.load()), (WINDOW_LETTERS, (0, 0)));
         assert_eq!(paper.settled, [id(500)]);
     }

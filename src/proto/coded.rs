@@ -5,7 +5,7 @@
 use super::command::{self, Command, CommandFault, Problem, Recipients, Switch, Verb};
 use super::id::LetterId;
 use super::name::UserName;
-use super::reply::{Farewell, Fates, Flushed, Names, Refusal, Reply};
+use super::reply::{Farewell, Fates, Flushed, Names, Refusal, Reply, Unwatched};
 use super::text::{self, TextFault};
 use crate::limits::{KEY_BYTES, TAG_BYTES};
 use std::fmt::{self, Display, Write as _};
@@ -121,6 +121,8 @@ pub enum Request<'a> {
     Pong,
     /// `ack`: every letter up to this one has been taken.
     Ack(LetterId),
+    /// `receipts`: whether to tell when what is sent on this connection is delivered.
+    Receipts(Switch),
 }
 
 /// A line of a program: its tag, and its command or why it is none.
@@ -172,7 +174,8 @@ fn request<'a>(line: &'a str, body: Option<&'a [u8]>) -> Result<Request<'a>, Com
     }
     // Their names may be typed in any case and behind a slash, too.
     let own = first.strip_prefix('/').unwrap_or(first);
-    let own = ["ping", "pong", "ack", "auth"].into_iter().find(|w| w.eq_ignore_ascii_case(own));
+    let all = ["ping", "pong", "ack", "auth", "receipts"];
+    let own = all.into_iter().find(|word| word.eq_ignore_ascii_case(own));
     match own.unwrap_or_default() {
         "ping" if arguments.is_empty() => Ok(Request::Ping),
         "pong" if arguments.is_empty() => Ok(Request::Pong),
@@ -181,9 +184,19 @@ fn request<'a>(line: &'a str, body: Option<&'a [u8]>) -> Result<Request<'a>, Com
             let id = arguments.trim_end_matches(' ').parse();
             id.map(Request::Ack).map_err(|_| CommandFault::Malformed("ack <id>"))
         }
+        "receipts" => receipts(arguments),
         "auth" if !arguments.is_empty() => Ok(Request::Auth(arguments.trim_end_matches(' '))),
         "auth" => Err(CommandFault::Malformed("auth <client-final-message in base64>")),
         _ => Err(command::command(first, arguments).err().unwrap_or(CommandFault::Unknown(first))),
+    }
+}
+
+/// `receipts = "receipts" gap ( "on" / "off" ) blanks`
+fn receipts(arguments: &str) -> Result<Request<'_>, CommandFault<'_>> {
+    match command::word(arguments) {
+        Ok(("", state)) if state.eq_ignore_ascii_case("on") => Ok(Request::Receipts(Switch::On)),
+        Ok(("", state)) if state.eq_ignore_ascii_case("off") => Ok(Request::Receipts(Switch::Off)),
+        _ => Err(CommandFault::Malformed("receipts on | receipts off")),
     }
 }
 
@@ -358,6 +371,12 @@ fn worded(reply: &Reply) -> (&'static str, String) {
         Reply::Help(verb) => ("263", help(*verb)),
         Reply::Pong => ("264", "pong".into()),
         Reply::Notify(switch) => ("265", format!("notify {}", on_off(*switch))),
+        Reply::Receipts(switch) => ("268", format!("receipts {}", on_off(*switch))),
+        Reply::Delivered { id, user } => ("115", format!("delivered {id} {user}")),
+        Reply::Unwatched { id, why: Unwatched::Busy } => ("116", format!("unwatched {id} busy")),
+        Reply::Unwatched { id, why: Unwatched::Unknown } => {
+            ("116", format!("unwatched {id} unknown"))
+        }
         Reply::Block { user, switch: Switch::On } => ("266", format!("blocked {user}")),
         Reply::Block { user, switch: Switch::Off } => ("266", format!("unblocked {user}")),
         Reply::PasswordChanged { proof, flushed } => {
@@ -390,7 +409,9 @@ fn worded(reply: &Reply) -> (&'static str, String) {
 fn capabilities() -> String {
     use crate::limits::{COUNTED_BYTES, LINE_BYTES};
     let version = env!("CARGO_PKG_VERSION");
-    format!("coded 1 mms/{version} scram-sha-256 plain line={LINE_BYTES} body={COUNTED_BYTES}")
+    format!(
+        "coded 1 mms/{version} scram-sha-256 plain line={LINE_BYTES} body={COUNTED_BYTES} receipts"
+    )
 }
 
 fn on_off(switch: Switch) -> &'static str {

@@ -154,14 +154,23 @@ impl Display for Words<'_> {
                 "password changed, but a power cut may undo it: the disk failed to flush it",
             ),
             Reply::PasswordKept => f.write_str("the password was not changed"),
-            // Nobody asks for these in this dialect.
-            Reply::Known(id) => write!(f, "message {id} was sent before"),
-            Reply::Switched => f.write_str("coded 1"),
-            Reply::Challenge(challenge) => f.write_str(challenge),
-            Reply::Pong => f.write_str("pong"),
-            Reply::Ping => f.write_str("ping"),
-            _ => unreachable!("rendered by its own function"),
+            reply => of_programs(reply, f),
         }
+    }
+}
+
+/// Nobody asks for these in this dialect.
+fn of_programs(reply: &Reply, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match reply {
+        Reply::Known(id) => write!(f, "message {id} was sent before"),
+        Reply::Switched => f.write_str("coded 1"),
+        Reply::Challenge(challenge) => f.write_str(challenge),
+        Reply::Pong => f.write_str("pong"),
+        Reply::Ping => f.write_str("ping"),
+        Reply::Receipts(_) => f.write_str("receipts"),
+        Reply::Delivered { user, .. } => write!(f, "delivered to {user}"),
+        Reply::Unwatched { id, .. } => write!(f, "the delivery of {id} is not awaited"),
+        _ => unreachable!("rendered by its own function"),
     }
 }
 

@@ -103,6 +103,22 @@ pub enum Reply {
         /// On is in.
         switch: Switch,
     },
+    /// Whether the connection is told when what it sends is delivered.
+    Receipts(Switch),
+    /// A reader has the letter for good.
+    Delivered {
+        /// The letter's number.
+        id: LetterId,
+        /// The reader.
+        user: UserName,
+    },
+    /// Of this letter no more will be told on this connection.
+    Unwatched {
+        /// The letter's number.
+        id: LetterId,
+        /// Why not.
+        why: Unwatched,
+    },
     /// No messages are taken from the user from now on, or they are again.
     Block {
         /// Whom.
@@ -163,6 +179,15 @@ pub enum Flushed {
     Surely,
     /// It was written, and then the flush failed.
     Perhaps,
+}
+
+/// Why the delivery of a letter is not awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwatched {
+    /// Too much is awaited already.
+    Busy,
+    /// It was sent before, and for whom it was stored is not known any more.
+    Unknown,
 }
 
 /// Names for a list that may be long: the first of them, and how many there are in all.
@@ -349,6 +374,8 @@ impl Reply {
                 | Self::SecondSignIn { .. }
                 | Self::LetterDamaged { .. }
                 | Self::Presence { .. }
+                | Self::Delivered { .. }
+                | Self::Unwatched { .. }
                 | Self::Ping
                 | Self::Farewell(_)
         )

@@ -48,6 +48,8 @@ pub struct Peer {
     pub held: bool,
     pub online: bool,
     pub watched: bool,
+    /// It has asked for receipts.
+    pub asked: bool,
     pub closing: bool,
     /// Letters sent and not answered by the server, oldest first.
     pub unanswered: VecDeque<Attempt>,
@@ -75,6 +77,7 @@ impl Peer {
             held: false,
             online: false,
             watched: false,
+            asked: false,
             closing: false,
             unanswered: VecDeque::new(),
             awaited: Vec::new(),

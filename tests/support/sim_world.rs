@@ -39,6 +39,8 @@ pub struct World {
     pub unsure: BTreeMap<Person, Vec<usize>>,
     /// Repeats that were answered with the first result.
     pub known: usize,
+    /// Receipts that senders were told.
+    pub receipts: usize,
     pub sync: Sync,
     /// Whether users come and go all the time.
     pub restless: bool,
@@ -67,6 +69,7 @@ impl World {
             keys: BTreeMap::new(),
             unsure: BTreeMap::new(),
             known: 0,
+            receipts: 0,
             sync,
             restless,
             decisive: false,
@@ -307,6 +310,10 @@ impl World {
                     let acked = self.acked.entry(peer.person).or_default();
                     *acked = acking.max(*acked);
                 }
+                Reply::Delivered { id, user } => {
+                    let (person, id, user) = (peer.person, *id, number(user.as_str()));
+                    self.check_receipt(person, id, user);
+                }
                 _ => {}
             }
             let (tag, reply) = (*tag, reply.clone());
@@ -366,6 +373,19 @@ impl World {
         }
         self.known += usize::from(known);
         Some(letter)
+    }
+
+    /// A sender is told only of his own letters, and only what their reader has taken.
+    fn check_receipt(&mut self, sender: Person, id: LetterId, user: usize) {
+        let Some(letter) = self.letters.iter().position(|fate| fate.id == Some(id)) else {
+            self.stop(&format!("a receipt for {id}, which nobody was told of"));
+        };
+        let fate = &self.letters[letter];
+        let taken = fate.seen.keys().any(|reader| reader.0 == user);
+        if !taken || fate.from != sender {
+            self.fail("not delivered", letter, (user, 0));
+        }
+        self.receipts += 1;
     }
 
     /// Whether what is refused is a letter, and rightly. `None` if it is not about a letter.

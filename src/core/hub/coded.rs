@@ -1,5 +1,6 @@
 //! What only programs ask: the switch, tags, sign-in by SCRAM, pings and acknowledgements.
 
+use super::receipts::Settle;
 use super::{Hub, Turn, needs_user};
 use crate::core::accounts::UserId;
 use crate::core::event::{Conn, Dialect, Flow};
@@ -104,6 +105,7 @@ impl Hub {
             | Request::Send { .. }
             | Request::Broadcast { .. }
             | Request::Passwd(_)
+            | Request::Receipts(_)
             | Request::Ack(_) => self.refuse(conn, Refusal::MustSignIn, turn),
         }
         Flow::Go
@@ -135,6 +137,7 @@ impl Hub {
                 self.note_command(Some(user), Some(Verb::Broadcast), turn);
                 self.broadcast(conn, user, text, None, key, turn);
             }
+            Request::Receipts(switch) => self.receipts(conn, switch, turn),
             Request::Command(Command::Away(_) | Command::Notify(_)) if self.is_tool(conn) => {
                 self.refuse(conn, Refusal::NotPresent, turn);
             }
@@ -168,10 +171,8 @@ impl Hub {
 
     /// Every letter up to this one is in the client's own inbox.
     fn ack(&mut self, conn: Conn, user: UserId, id: LetterId, turn: &mut Turn<'_>) {
-        let name = self.accounts.name(user);
-        let mailbox = &mut self.users[user.0 as usize].mailbox;
-        let reads = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
-        let reads = reads.is_some_and(|session| session.present().is_some());
+        let mailbox = &self.user(user).mailbox;
+        let reads = self.session(conn).is_some_and(|session| session.present().is_some());
         if !reads || mailbox.last_shown().is_none_or(|last| last < id) {
             if !reads || id > mailbox.settled() {
                 self.refuse(conn, Refusal::BadAck, turn);
@@ -179,8 +180,8 @@ impl Hub {
             return;
         }
         let (letters, bytes) = mailbox.load();
-        mailbox.settle_through(id, name, turn.journal);
-        let (letters_left, bytes_left) = mailbox.load();
+        self.settle(user, Settle::Through(id), turn);
+        let (letters_left, bytes_left) = self.user(user).mailbox.load();
         if let Some(session) = self.session_mut(conn) {
             session.credit.restore(letters - letters_left, bytes - bytes_left);
         }

@@ -1,6 +1,7 @@
 //! The end of a session, whoever ends it: the user, the peer, the server, or a password file that
 //! was read again.
 
+use super::receipts::Settle;
 use super::{Hub, Turn, User};
 use crate::core::accounts::UserId;
 use crate::core::event::{Action, Conn, End, Note};
@@ -32,6 +33,7 @@ impl Hub {
         self.withdraw(conn);
         self.drop_change(conn);
         self.notified.retain(|&other| other != conn);
+        self.receipts.forget_connection(conn);
         let mut unread = None;
         if let Some(user) = self.session(conn).and_then(Session::plain_reader) {
             unread = self.user(user).mailbox.last_shown().map(|last| (user, last));
@@ -99,13 +101,12 @@ impl Hub {
         };
         match session.stage {
             Stage::Leaving(Some((user, through))) if end == End::Orderly => {
-                let name = self.accounts.name(user);
-                let mailbox = &mut self.users[user.0 as usize].mailbox;
-                mailbox.settle_through(through, name, turn.journal);
+                self.settle(user, Settle::Through(through), turn);
             }
             Stage::Online(user) => {
                 self.notified.retain(|&other| other != conn);
                 self.drop_change(conn);
+                self.receipts.forget_connection(conn);
                 if let Some(session) = self.session_mut(conn) {
                     session.stage = Stage::Leaving(None);
                 }
@@ -156,6 +157,7 @@ impl Hub {
             let name = self.accounts.name(user).clone();
             let keyed = self.keys.drop_user(user);
             self.forget_blocks(user, turn);
+            self.receipts.forget_reader(user);
             let mailbox = std::mem::take(&mut self.user_mut(user).mailbox);
             self.hold(name, mailbox, keyed, turn);
         }

@@ -6,6 +6,7 @@ mod coded;
 mod leave;
 mod losses;
 mod passwd;
+mod receipts;
 mod restore;
 mod send;
 mod signin;
@@ -31,6 +32,7 @@ use crate::proto::line::Limits;
 use crate::proto::name::{NameKey, UserName};
 use crate::proto::reply::{Farewell, Refusal, Reply};
 use crate::time::{Millis, Now};
+use receipts::{Receipts, Settle};
 use signin::Checks;
 use std::collections::BTreeMap;
 
@@ -114,6 +116,7 @@ pub struct Hub {
     lockout: Lockout,
     deadlines: Deadlines,
     keys: Keys,
+    receipts: Receipts,
     /// The connection whose command is being answered, and the command's tag.
     answering: Option<(Conn, Tag)>,
     /// Nonces, salts and numbers of changes drawn in this run.
@@ -153,6 +156,7 @@ impl Hub {
             saving: Vec::new(),
             deadlines: Deadlines::default(),
             keys: Keys::default(),
+            receipts: Receipts::default(),
             answering: None,
             nonces: 0,
             spool: 0,
@@ -372,9 +376,7 @@ impl Hub {
             }
             Stage::Online(user) => {
                 // A line is a sign of life from behind what was acknowledged before it.
-                let name = self.accounts.name(user);
-                let mailbox = &mut self.users[user.0 as usize].mailbox;
-                mailbox.settle_proved(name, turn.journal);
+                self.settle(user, Settle::Proved, turn);
                 if self.session(conn).is_some_and(|session| session.prompt().is_some()) {
                     self.passwd_line(conn, user, line, turn);
                 } else {
@@ -547,13 +549,11 @@ impl Hub {
 
     fn acknowledged(&mut self, conn: Conn, through: u32, input: Input, turn: &mut Turn<'_>) {
         if let Some(user) = self.session(conn).and_then(Session::plain_reader) {
-            let name = self.accounts.name(user);
-            let mailbox = &mut self.users[user.0 as usize].mailbox;
-            if mailbox.acknowledge(through) {
-                mailbox.settle_window(name, turn.journal);
+            if self.user_mut(user).mailbox.acknowledge(through) {
+                self.settle(user, Settle::Window, turn);
             }
             if input == Input::Taken {
-                mailbox.input_taken();
+                self.user_mut(user).mailbox.input_taken();
             }
         }
         self.first_session_lives(conn, through, turn);
@@ -562,8 +562,7 @@ impl Hub {
     /// More than an acknowledgement: not the peer's kernel has it, but the program that reads.
     fn marked(&mut self, conn: Conn, through: u32, turn: &mut Turn<'_>) {
         if let Some(user) = self.session(conn).and_then(Session::plain_reader) {
-            let name = self.accounts.name(user);
-            self.users[user.0 as usize].mailbox.settle_said(through, name, turn.journal);
+            self.settle(user, Settle::Marked(through), turn);
         }
         self.first_session_lives(conn, through, turn);
     }

@@ -7,7 +7,7 @@ use super::{Hub, SelfSend, Turn, echoed};
 use crate::core::accounts::UserId;
 use crate::core::event::{Action, Conn, Dialect, Note};
 use crate::core::hints;
-use crate::core::keys::{self, Found};
+use crate::core::keys::{self, Found, Stored};
 use crate::core::mailbox::Waiting;
 use crate::core::record::{
     Key, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
@@ -79,7 +79,13 @@ impl Hub {
         let hash = keys::hash(whom, text);
         let answer = match self.keys.look(from, key, hash, turn.now.unix_ms) {
             Found::New => return Some(Some(Key { text: key, hash })),
-            Found::Known(id) => Reply::Known(id),
+            Found::Known(id, stored) => {
+                self.say(conn, Reply::Known(id), turn);
+                // Of a broadcast the key does not tell whom it was for.
+                let whom = Some(whom).filter(|whom| !whom.is_empty() && stored == Stored::ForAll);
+                self.await_again(conn, id, whom, turn);
+                return None;
+            }
             Found::Reused => Reply::Refused(Refusal::KeyReused),
             Found::TooOld => Reply::Refused(Refusal::KeyTooOld),
             Found::Full => Reply::Refused(Refusal::KeysFull),
@@ -116,7 +122,7 @@ impl Hub {
     }
 
     fn send_list(&mut self, post: Post<'_>, list: &str, turn: &mut Turn<'_>) {
-        let Post { conn, from, body, .. } = post;
+        let Post { conn, from, body, key, .. } = post;
         let (mut to, mut seen, mut fates) = (vec![], vec![], Fates::default());
         for word in names(list) {
             let Some(user) = self.accounts.find(word) else {
@@ -154,6 +160,12 @@ impl Hub {
         }
         let id = self.next_id();
         fates.id = Some(id);
+        let key = if to.len() < seen.len() || !fates.unknown.is_empty() {
+            key.map(keys::for_some)
+        } else {
+            key
+        };
+        let post = Post { key, ..post };
         self.accept(post, id, &to, turn, |hub, turn| {
             hub.say(conn, Reply::Fates(Box::new(fates)), turn);
         });
@@ -254,7 +266,7 @@ impl Hub {
         turn: &mut Turn<'_>,
         answer: impl FnOnce(&mut Self, &mut Turn<'_>),
     ) {
-        let Post { from, kind, body, key, .. } = post;
+        let Post { conn, from, kind, body, key } = post;
         let mut list = std::mem::take(&mut self.recipients);
         list.clear();
         for &user in to {
@@ -273,6 +285,7 @@ impl Hub {
         }
         self.recipients = list;
         answer(self, turn);
+        self.await_receipts(conn, id, to, turn);
         for &user in to {
             let reader = self.shows_at_once(user);
             let from = sender.clone();
@@ -327,7 +340,8 @@ impl Hub {
         session.announced = session.announced.saturating_sub(1);
         let (id, from, at): (_, _, Location) = (letter.id, letter.from.clone(), letter.at);
         let dialect = session.dialect;
-        turn.out.push(Action::Show { conn, dialect, id, from, at, again, waited });
+        let to = user;
+        turn.out.push(Action::Show { conn, dialect, id, to, from, at, again, waited });
         Some((id, again))
     }
 
