@@ -66,7 +66,7 @@
 //! | [`proto::reply`] | everything the server can say, refusals and farewells included |
 //! | [`proto::plain`] | the wording of it for people |
 //! | [`proto::coded`] | the same for programs: tags, keys, codes |
-//! | [`proto::coded_client`] | the coded dialect as a client reads and writes it |
+//! | [`proto::coded_client`], [`proto::receipt`] | the same as a client reads and writes it |
 //! | **[`core`]** | **the rules** |
 //! | [`core::event`] | what can happen, and what can be done about it |
 //! | [`core::hub`] | the one entry, lines, deadlines |
@@ -108,6 +108,7 @@
 //! | **[`client`]** | **the other end of the wire** |
 //! | [`client::link`] | one connection without the socket: sign-in, questions and answers |
 //! | [`client::oneshot`] | a command that connects, asks and ends; what is tried again |
+//! | [`client::sender`] | messages of scripts, until they are stored or delivered |
 //! | [`client::model`] | the companion: what is typed, what comes, and what is said again |
 //! | [`client::desk`] | model, inbox and keys in the one order in which nothing is lost |
 //! | [`client::screen`] | what it shows, in the words of telnet |

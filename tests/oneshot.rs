@@ -186,7 +186,6 @@ fn each_refusal_has_its_exit_code() {
     shell.run("fred", &["send", "tim", "\u{1b}[2J"]).fails(65, "U+001B");
     shell.run("fred", &["send", "tim", " "]).fails(65, "");
     shell.pipe("fred", &["send", "tim"], &"x".repeat(65_537)).fails(65, "65536");
-    shell.run("fred", &["send", "tim", "x", "--wait", "delivered"]).fails(64, "--wait delivered");
     shell.run("fred", &["send", "tim", "x", "--id", "a b"]).fails(64, "--id");
     shell.run("fred", &["send", "tim", "x", "--lines"]).fails(64, "--lines");
     shell.run("fred", &["send", "tim", "-", "--password-stdin"]).fails(64, "both the password");
@@ -498,6 +497,127 @@ fn a_message_that_the_disk_has_lost_is_told_once() {
         tim.reset();
         None
     });
+}
+
+/// Waits until the server has stored so many messages of fred.
+fn stored(server: &Server, texts: &[&str]) {
+    eventually("the messages", || {
+        let journal = server.folder.read("spool/journal-0000000001.log");
+        texts.iter().all(|text| journal.contains(text)).then_some(())
+    });
+}
+
+#[test]
+fn who_waits_for_delivery_is_told_what_became_of_each() {
+    let server = Server::start(&["fred", "tim", "ann"], &[]);
+    let shell = Shell::of(&server);
+    let waits = |to: &str, text: &str, more: &[&str]| {
+        let words = [&["send", to, text, "--wait", "delivered"], more].concat();
+        shell.run("fred", &words)
+    };
+    // He does not come in time.
+    let ended = waits("tim", "one", &["--timeout", "1"]);
+    ended.is(2, "tim: saved\n");
+    assert_eq!(ended.err, "mms: stored, but not delivered within 1 s: tim\n");
+    // He comes meanwhile.
+    let waiting = shell.start("fred", &["send", "tim", "two", "--wait", "delivered"]);
+    stored(&server, &["two"]);
+    shell.run("tim", &["recv"]).is(0, "fred: one\nfred: two\n");
+    Ended::of(&waiting.wait_with_output().unwrap()).is(0, "tim: delivered\n");
+    // He is there, and ann is not.
+    let mut reader = shell.start("tim", &["recv", "--follow"]);
+    eventually("tim", || shell.run("fred", &["who"]).out.contains("tim online").then_some(()));
+    waits("TIM", "three", &[]).is(0, "tim: delivered\n");
+    let ended = waits("tim,ann", "four", &["--timeout", "1", "--id", "k"]);
+    ended.is(2, "tim: delivered\nann: saved\n");
+    assert!(ended.err.ends_with("within 1 s: ann\n"), "{ended:?}");
+    // Asked again under its key it is not stored again.
+    let ended = waits("tim,ann", "four", &["--timeout", "1", "--id", "k", "--json"]);
+    assert_eq!((ended.code, ended.out.lines().count()), (2, 2), "{ended:?}");
+    assert!(ended.out.contains("\"user\":\"tim\",\"fate\":\"delivered\"}\n"), "{ended:?}");
+    assert!(ended.out.contains("\"user\":\"ann\",\"fate\":\"known\"}\n"), "{ended:?}");
+    // What is not stored is worse than what is not delivered; both are told.
+    let ended = waits("ann,bob", "five", &["--timeout", "1"]);
+    ended.is(67, "ann: saved\nbob: unknown\n");
+    let told = ["not delivered within 1 s: ann\n", "there is no user bob\n"];
+    assert!(told.iter().all(|words| ended.err.contains(words)), "{ended:?}");
+    waits("bob", "six", &[]).fails(67, "there is no user bob");
+    let broadcast = ["broadcast", "seven", "--wait", "delivered"];
+    shell.run("fred", &broadcast).is(0, "1 user: delivered\n");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    shell.run("ann", &["recv"]).is(0, "fred: four\nfred: five\n");
+}
+
+#[test]
+fn a_telnet_reader_has_it_once_he_goes_on() {
+    let server = Server::start(&["fred", "tim"], &[]);
+    let shell = Shell::of(&server);
+    let mut tim = server.signed_in("tim");
+    let broadcast = ["broadcast", "one", "--wait", "delivered", "--timeout", "1"];
+    let ended = shell.run("fred", &broadcast);
+    ended.is(2, "1 user: sent\n");
+    assert!(ended.err.ends_with("within 1 s: 1 user\n"), "{ended:?}");
+    let waiting = shell.start("fred", &["send", "tim", "two", "--wait", "delivered"]);
+    tim.expect("fred: two");
+    // How soon the server hears that his machine has it is the kernel's affair.
+    let mut waiting = waiting;
+    eventually("the receipt", || {
+        tim.ask("whoelse");
+        waiting.try_wait().unwrap()
+    });
+    Ended::of(&waiting.wait_with_output().unwrap()).is(0, "tim: delivered\n");
+}
+
+#[test]
+fn waiting_goes_on_after_the_server_was_killed_and_asks_again() {
+    let mut server = Server::start(&["fred", "tim", "ann"], &[]);
+    let proxy = Proxy::start(server.address, b"115 ", 0);
+    server.folder.write("password", PASSWORD);
+    let folder = Folder::new();
+    folder.write("password", PASSWORD);
+    let shell = Shell { folder: &folder, address: proxy.address };
+    let waiting = shell.start("fred", &["send", "tim,ann", "hold on", "--wait", "delivered"]);
+    stored(&server, &["hold on"]);
+    // Ann takes it, and the news of it is lost.
+    *proxy.cuts.lock().unwrap() = 1;
+    shell.run("ann", &["recv"]).is(0, "fred: hold on\n");
+    eventually("the loss", || (*proxy.cuts.lock().unwrap() == 0).then_some(()));
+    server.kill9();
+    server.restart();
+    *proxy.target.lock().unwrap() = server.address;
+    shell.run("tim", &["recv"]).is(0, "fred: hold on\n");
+    let ended = Ended::of(&waiting.wait_with_output().unwrap());
+    ended.is(0, "tim: delivered\nann: delivered\n");
+    // The server remembers whom a list was for, but not whom a broadcast was for.
+    let mut tim = server.signed_in("tim");
+    let waiting = shell.start("fred", &["broadcast", "all of you", "--wait", "delivered"]);
+    tim.expect("fred: all of you");
+    *proxy.cuts.lock().unwrap() = 1;
+    eventually("the loss", || {
+        tim.ask("whoelse");
+        (*proxy.cuts.lock().unwrap() == 0).then_some(())
+    });
+    let ended = Ended::of(&waiting.wait_with_output().unwrap());
+    ended.is(2, "1 user: sent\n");
+    assert!(ended.err.contains("nothing more was told of its delivery: 1 user"), "{ended:?}");
+}
+
+#[test]
+fn lines_are_waited_for_together() {
+    let server = Server::start(&["fred", "tim"], &[]);
+    let shell = Shell::of(&server);
+    let lines = ["send", "tim", "--lines", "--wait", "delivered"];
+    let input: String = (0..3000).map(|n| format!("line {n}\n")).collect();
+    let wanted: String = (0..3000).map(|n| format!("fred: line {n}\n")).collect();
+    let reader = shell.start("tim", &["recv", "-n", "3000"]);
+    shell.pipe("fred", &lines, &input).is(0, &"tim: delivered\n".repeat(3000));
+    Ended::of(&reader.wait_with_output().unwrap()).is(0, &wanted);
+    // Nobody takes them: all are stored nevertheless.
+    let ended = shell.pipe("fred", &[&lines[..], &["--timeout", "1"]].concat(), &input);
+    ended.is(2, &"tim: saved\n".repeat(3000));
+    assert!(ended.err.contains("tim (3000 messages)") || ended.err.contains("; "), "{ended:?}");
+    shell.run("tim", &["recv"]).is(0, &wanted);
 }
 
 /// A server that wants the password stretched for minutes.

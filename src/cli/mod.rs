@@ -2,8 +2,10 @@
 
 pub mod account;
 pub mod client;
+mod lines;
 pub mod login;
 pub mod recv;
+mod report;
 pub mod send;
 pub mod server;
 pub mod spool;
@@ -26,6 +28,8 @@ pub struct Failure {
 pub enum Code {
     /// 1: whether it was done is not known.
     Unknown = 1,
+    /// 2: stored, but not delivered in time.
+    Undelivered = 2,
     /// 64: the command line is wrong.
     Usage = 64,
     /// 65: the input is malformed.

@@ -16,6 +16,7 @@ use crate::crypto::wipe;
 use crate::proto::coded_client::{
     self as coded, Answer, Ask, Kind, Letter, LineFault, Reader, Refused, Said, ServerLine,
 };
+use crate::proto::receipt::Receipt;
 use crate::scram::{self, ClientExchange, Keys, NONCE_ENTROPY_BYTES, ScramFault, Secret};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::collections::VecDeque;
@@ -111,6 +112,8 @@ pub enum Event {
     Answered(u64, Answer),
     /// A letter.
     Letter(Letter),
+    /// Something is known of the delivery of a letter.
+    Receipt(Receipt),
     /// Something else happened: the code and its fields.
     Notice(u16, String),
     /// The end, and why.
@@ -530,7 +533,9 @@ impl Link {
                 Ok(())
             }
             code => {
-                self.events.push_back(Event::Notice(code, fields.into()));
+                let receipt = Receipt::parse(code, fields).map_err(Why::Broken)?;
+                let notice = || Event::Notice(code, fields.into());
+                self.events.push_back(receipt.map_or_else(notice, Event::Receipt));
                 Ok(())
             }
         }
@@ -641,7 +646,7 @@ mod tests {
         let events = say(
             &mut link,
             "100 1.2 5 - tim hello\r\n250 @1 1.3 sent tim\r\n121 ping\r\n114 no-longer-away\r\n\
-             264 @2 pong\r\n",
+             115 delivered 1.3 tim\r\n264 @2 pong\r\n",
         );
         let letter = Letter::parse("1.2 5 - tim hello").unwrap();
         let fate = coded::Fate::Sent;
@@ -650,6 +655,7 @@ mod tests {
             Event::Letter(letter),
             Event::Answered(1, answer),
             Event::Notice(114, "no-longer-away".into()),
+            Event::Receipt(Receipt::Delivered { id: "1.3".parse().unwrap(), user: "tim".into() }),
             Event::Answered(2, Answer::Pong),
         ];
         assert_eq!(events, wanted);

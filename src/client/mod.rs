@@ -1,7 +1,7 @@
-//! The client's side of a conversation. `link`, `model`, `screen` and `shown` are pure; `desk`
-//! and `inbox` reach for files by a [`Disk`](crate::store::disk::Disk) alone; `oneshot`, `run`,
-//! `prompt`, `hidden` and `keys` for sockets, the terminal and files. Knows nothing of the server
-//! but its protocol.
+//! The client's side of a conversation. `link`, `model`, `screen` and `shown` are pure;
+//! `desk` and `inbox` reach for files by a [`Disk`](crate::store::disk::Disk) alone; `oneshot`,
+//! `sender`, `run`, `prompt`, `hidden` and `keys` for sockets, the terminal and files. Knows nothing
+//! of the server but its protocol.
 
 pub mod desk;
 mod hidden;
@@ -13,4 +13,5 @@ pub mod oneshot;
 mod prompt;
 pub mod run;
 pub mod screen;
+pub mod sender;
 pub mod shown;

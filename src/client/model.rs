@@ -399,6 +399,7 @@ impl Model {
                 Event::Answered(_, answer) => self.answered(&answer),
                 // What comes behind the goodbye stays with the server.
                 Event::Letter(_) if self.signed_out => {}
+                Event::Receipt(_) => {}
                 Event::Letter(letter) => self.effects.push_back(Effect::Letter(letter)),
                 Event::Notice(code, fields) => {
                     let line = screen::notice(code, &fields, &self.login.user);

@@ -1,13 +1,10 @@
-//! A command that connects, asks and ends: the socket around a [`Link`], and what is tried again
-//! when a connection is lost.
-//!
-//! A message carries a key of its own. After a lost connection nobody knows whether it was stored,
-//! so it is sent again under the same key, and the server stores it once.
+//! A command that connects, asks and ends: the socket around a [`Link`], and when it is tried again
+//! after a connection was lost.
 //!
 //! The clock is an argument; the pauses between tries are the only place that sleeps.
 
 use super::link::{Event, Link, Login, State, Why};
-use crate::proto::coded_client::{Answer, Ask};
+use crate::proto::coded_client::Ask;
 use crate::scram::NONCE_ENTROPY_BYTES;
 use crate::time::Millis;
 use std::fmt;
@@ -15,11 +12,6 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-/// Messages on their way at a time: fewer than the keys that a server remembers, and few enough
-/// that neither end waits for the other to read.
-const UNDER_WAY_MOST: usize = 128;
-/// The same in bytes of text.
-const UNDER_WAY_BYTES_MOST: usize = 128 << 10;
 /// Pauses between tries grow from this to [`PAUSE_MOST_MS`], in milliseconds.
 const PAUSE_LEAST_MS: u64 = 50;
 /// The longest pause between tries, in milliseconds.
@@ -255,6 +247,16 @@ impl<'a> Tries<'a> {
         self.most = if endless { u32::MAX } else { TRIES_MOST };
     }
 
+    /// The server was there before this.
+    pub fn reached(&mut self) {
+        self.reached = true;
+    }
+
+    /// Nothing but time bounds them.
+    pub fn endless(&mut self) {
+        (self.reached, self.most) = (true, u32::MAX);
+    }
+
     /// Pauses before the next try, or gives the trouble back if there is to be none.
     pub fn pause(&mut self, trouble: Trouble) -> Result<(), Trouble> {
         self.made = self.made.saturating_add(1);
@@ -276,123 +278,4 @@ impl<'a> Tries<'a> {
 #[allow(clippy::disallowed_methods)] // a command for scripts has nothing else to do meanwhile
 fn sleep(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
-}
-
-/// Whom a message is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum To {
-    /// These users.
-    Users(Vec<String>),
-    /// Everyone who is online.
-    Everyone,
-}
-
-/// A message on its way.
-#[derive(Debug)]
-pub struct Message {
-    /// Its key.
-    pub key: String,
-    /// Its text.
-    pub text: String,
-    /// What the server said to it.
-    pub answer: Option<Answer>,
-    /// It was written to a connection: without an answer nobody knows whether it is stored.
-    pub tried: bool,
-}
-
-impl Message {
-    /// Not sent yet.
-    #[must_use]
-    pub fn new(key: String, text: String) -> Self {
-        Self { key, text, answer: None, tried: false }
-    }
-}
-
-/// What sends messages: it keeps its connection from one batch to the next.
-pub struct Sender<'a> {
-    errand: Errand<'a>,
-    to: &'a To,
-    conversation: Option<Conversation<'a>>,
-    /// How long each batch may take, in milliseconds.
-    timeout_ms: u64,
-}
-
-impl<'a> Sender<'a> {
-    /// Not connected yet.
-    #[must_use]
-    pub fn new(errand: Errand<'a>, to: &'a To, timeout_ms: u64) -> Self {
-        Self { errand, to, conversation: None, timeout_ms }
-    }
-
-    /// Sends until each message is answered; connects anew where that may help. `last`: no more
-    /// will follow, so the goodbye travels with the messages.
-    pub fn send(&mut self, messages: &mut [Message], last: bool) -> Result<(), Trouble> {
-        let clock = self.errand.clock;
-        let until = clock().plus(self.timeout_ms);
-        self.errand.until = until;
-        let mut tries = Tries::new(clock, until);
-        loop {
-            let trouble = match self.once(messages, last) {
-                Ok(()) => return Ok(()),
-                Err(trouble) => trouble,
-            };
-            self.conversation = None;
-            // What got through once will again.
-            tries.reached |= messages.iter().any(|message| message.tried);
-            tries.pause(trouble)?;
-        }
-    }
-
-    fn once(&mut self, messages: &mut [Message], last: bool) -> Result<(), Trouble> {
-        let until = self.errand.until;
-        if self.conversation.is_none() {
-            self.conversation = Some(Conversation::open(&self.errand)?);
-        }
-        let Some(conversation) = &mut self.conversation else { return Ok(()) };
-        let mut open: Vec<usize> =
-            (0..messages.len()).filter(|&n| messages[n].answer.is_none()).rev().collect();
-        let mut under_way: Vec<(u64, usize)> = Vec::new();
-        loop {
-            // Nothing can be asked once it is closed; waiting tells why.
-            // Asked in bursts, as each turn of the server has its price.
-            let few = under_way.len() <= UNDER_WAY_MOST / 2;
-            let is_in = conversation.link.state() == State::In;
-            let most = if few && is_in { UNDER_WAY_MOST } else { 0 };
-            let mut bytes: usize = under_way.iter().map(|&(_, n)| messages[n].text.len()).sum();
-            while under_way.len() < most && bytes < UNDER_WAY_BYTES_MOST {
-                let Some(n) = open.pop() else { break };
-                let Message { key, text, tried, .. } = &mut messages[n];
-                let ask = match self.to {
-                    To::Users(to) => Ask::Send { key, to, text },
-                    To::Everyone => Ask::Broadcast { key, text },
-                };
-                *tried = true;
-                bytes += text.len();
-                under_way.extend(conversation.link.ask(&ask).map(|number| (number, n)));
-                if last && open.is_empty() {
-                    conversation.link.ask(&Ask::SignOut);
-                }
-            }
-            if under_way.is_empty() && open.is_empty() {
-                return Ok(());
-            }
-            match conversation.wait(until)? {
-                Some(Event::Answered(number, answer)) => {
-                    if let Some(at) = under_way.iter().position(|&(open, _)| open == number) {
-                        let (_, n) = under_way.remove(at);
-                        messages[n].answer = Some(answer);
-                    }
-                }
-                Some(_) => {}
-                None => return Err(Trouble::TimedOut(State::In)),
-            }
-        }
-    }
-
-    /// Signs out.
-    pub fn close(self) {
-        if let Some(conversation) = self.conversation {
-            conversation.close(self.errand.until);
-        }
-    }
 }

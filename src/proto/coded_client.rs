@@ -242,6 +242,8 @@ pub enum Ask<'a> {
     Ping,
     /// Every letter up to this one has been taken.
     Ack(LetterId),
+    /// To be told when what is sent on this connection is delivered.
+    Receipts,
     /// The answer to the server's ping.
     Pong,
     /// The end.
@@ -283,6 +285,7 @@ pub fn encode(ask: &Ask<'_>, tag: Option<&str>, out: &mut Vec<u8>) {
         Ask::Ping => ("ping".into(), None),
         Ask::Ack(id) => (format!("ack {id}"), None),
         Ask::Pong => ("pong".into(), None),
+        Ask::Receipts => ("receipts on".into(), None),
         Ask::SignOut => ("signout".into(), None),
     };
     out.extend_from_slice(words.as_bytes());
@@ -761,6 +764,7 @@ mod tests {
         );
         assert_eq!(bytes(&Ask::Broadcast { key: "k", text: "hi" }, None), "broadcast =k hi\r\n");
         assert_eq!(bytes(&Ask::Ack("1.2".parse().unwrap()), None), "ack 1.2\r\n");
+        assert_eq!(bytes(&Ask::Receipts, Some("3")), "@3 receipts on\r\n");
     }
 
     proptest! {

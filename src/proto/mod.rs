@@ -8,6 +8,7 @@ pub mod line;
 pub mod name;
 pub mod password;
 pub mod plain;
+pub mod receipt;
 pub mod reply;
 pub mod telnet;
 pub mod text;
