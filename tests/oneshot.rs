@@ -620,6 +620,29 @@ fn lines_are_waited_for_together() {
     shell.run("tim", &["recv"]).is(0, &wanted);
 }
 
+#[test]
+fn more_lines_than_a_day_has_single_keys() {
+    let server =
+        Server::start(&["fred", "tim"], &["--sync", "never", "--mailbox-letters", "20000"]);
+    let shell = Shell::of(&server);
+    let input: String = (0..12_000).map(|n| format!("{n}\n")).collect();
+    shell.pipe("fred", &["send", "tim", "--lines"], &input).is(0, &"tim: saved\n".repeat(12_000));
+    let wanted: String = (0..12_000).map(|n| format!("fred: {n}\n")).collect();
+    shell.run("tim", &["recv"]).is(0, &wanted);
+    // Where the server has no room for one more name, lines have keys of their own again.
+    let mut fred = server.greeted();
+    fred.ask("coded 1");
+    fred.ask(&format!("signin fred tool plain {PASSWORD}"));
+    for n in 0..255 {
+        assert!(fred.ask(&format!("send =i{n}:1 tim x")).contains(" saved tim"), "{n}");
+    }
+    assert_eq!(fred.ask("send =more:1 tim x"), "454 key-table-full");
+    let input: String = (0..300).map(|n| format!("{n}\n")).collect();
+    shell.pipe("fred", &["send", "tim", "--lines"], &input).is(0, &"tim: saved\n".repeat(300));
+    let wanted: String = (0..300).map(|n| format!("fred: {n}\n")).collect();
+    shell.run("tim", &["recv"]).is(0, &format!("{}{wanted}", "fred: x\n".repeat(255)));
+}
+
 /// A server that wants the password stretched for minutes.
 fn tyrant() -> SocketAddr {
     use mms::crypto::{decode_text, encode_text};

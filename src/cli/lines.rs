@@ -14,6 +14,10 @@ use std::io::{self, BufRead as _, Write};
 
 /// Most bytes of a line; the server's own limit is lower.
 const LINE_BYTES: usize = 1 << 20;
+/// Lines of one command that have a key by themselves, as a single message has. The server keeps
+/// few of those for a user, so the lines behind them count under one name; and it keeps fewer names
+/// still, so that short inputs take none.
+const LINES_UNCOUNTED: u64 = 100;
 /// What the server may be told to await at a time, with some room.
 const AWAITED_MOST: usize = RECEIPTS / 5 * 4;
 
@@ -92,10 +96,15 @@ impl<'a> Lines<'a> {
         for some in texts.chunks((self.span / 2).max(1)) {
             for text in some {
                 let keys = self.keys.next();
-                let key = keys.map_err(|trouble| failure(report.address(), &trouble))?;
-                self.queue.push_back(Message::new(key, text.clone()));
+                let (key, spare) = keys.map_err(|trouble| failure(report.address(), &trouble))?;
+                let mut message = Message::new(key, text.clone());
+                message.spare = spare;
+                self.queue.push_back(message);
             }
             let sent = self.sender.send(self.queue.make_contiguous(), Wait::Stored, false);
+            if self.sender.spared {
+                self.keys.count_no_more();
+            }
             if sent.is_err() {
                 report.tell(self.queue.iter(), sent, out)?;
                 return Ok(Next::End);
@@ -154,20 +163,45 @@ struct LineKeys {
     /// The user's own name for them.
     own: Option<String>,
     line: u64,
+    counting: Counting,
+}
+
+/// Whether keys count.
+enum Counting {
+    /// Not for these lines yet.
+    NotYet,
+    /// Under this name; so many did.
+    Under(String, u64),
+    /// The server has no room for one more name.
+    NoMore,
 }
 
 impl LineKeys {
     fn new(own: Option<String>) -> Self {
-        Self { own, line: 0 }
+        Self { own, line: 0, counting: Counting::NotYet }
     }
 
-    /// The key of the next line.
-    fn next(&mut self) -> Result<String, Trouble> {
+    /// The key of the next line, and one to use where the server has no room for the first.
+    fn next(&mut self) -> Result<(String, Option<String>), Trouble> {
         self.line += 1;
-        match &self.own {
-            Some(own) => Ok(format!("{own}.{}", self.line)),
-            None => random_key(),
+        if let Some(own) = &self.own {
+            return Ok((format!("{own}.{}", self.line), None));
         }
+        let random = random_key()?;
+        if self.line > LINES_UNCOUNTED && matches!(self.counting, Counting::NotYet) {
+            self.counting = Counting::Under(random_key()?, 0);
+        }
+        Ok(match &mut self.counting {
+            Counting::Under(name, count) => {
+                *count += 1;
+                (format!("{name}:{count}"), Some(random))
+            }
+            Counting::NotYet | Counting::NoMore => (random, None),
+        })
+    }
+
+    fn count_no_more(&mut self) {
+        self.counting = Counting::NoMore;
     }
 }
 
@@ -178,4 +212,28 @@ pub(super) fn random_key() -> Result<String, Trouble> {
         _ = write!(key, "{byte:02x}");
     }
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::KEY_INSTALLATION_BYTES;
+
+    #[test]
+    fn lines_behind_the_first_hundred_count_under_one_name() {
+        let mut keys = LineKeys::new(None);
+        for _ in 0..LINES_UNCOUNTED {
+            let (key, spare) = keys.next().unwrap();
+            assert!(!key.contains(':') && spare.is_none(), "{key}");
+        }
+        let (first, spare) = keys.next().unwrap();
+        let (name, number) = first.split_once(':').unwrap();
+        assert_eq!((number, name.len() <= KEY_INSTALLATION_BYTES), ("1", true));
+        assert!(spare.is_some_and(|spare| !spare.contains(':')));
+        assert_eq!(keys.next().unwrap().0, format!("{name}:2"));
+        keys.count_no_more();
+        assert!(!keys.next().unwrap().0.contains(':'));
+        let mut own = LineKeys::new(Some("k".into()));
+        assert_eq!(own.next().unwrap(), ("k.1".into(), None));
+    }
 }

@@ -34,7 +34,8 @@ last line end of stdin is no part of the message.
 
 With --lines what became of a line is printed once nothing more is to be learned of it and of those
 before it. The first line that is not delivered in time ends the waiting: those behind it are stored
-all the same.
+all the same. A user may send 10,000 messages a day; of the lines of one command no more than 100
+count for that, but with --id all, and all of the 257th longer command within 30 days.
 
 Exit codes: 0 stored, with --wait delivered: delivered; 1 not known whether it was stored: repeat it
 with the --id that is told; 2 stored, but not delivered when the wait ran out; 64 wrong usage; 65

@@ -25,6 +25,8 @@ const UNDER_WAY_BYTES_MOST: usize = 128 << 10;
 /// Messages from the oldest that is not delivered to the newest: an older key that counts would
 /// be too old for the server when it is asked again.
 pub const SPAN_MOST: usize = KEY_WINDOW - 2 * UNDER_WAY_MOST;
+/// What the server says where it has no room for a key.
+const KEYS_FULL: u16 = 454;
 
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ enum Watch {
 pub struct Message {
     /// Its key.
     pub key: String,
+    /// The key to use if the server has no room for the first one.
+    pub spare: Option<String>,
     /// Its text.
     pub text: String,
     /// What the server said to it.
@@ -77,6 +81,7 @@ impl Message {
     pub fn new(key: String, text: String) -> Self {
         Self {
             key,
+            spare: None,
             text,
             answer: None,
             tried: false,
@@ -163,6 +168,8 @@ pub struct Sender<'a> {
     timeout_ms: u64,
     /// Whether it wants to be told what is delivered; then what is to be said of each message.
     receipts: Receipts,
+    /// A message was sent under its spare key.
+    pub spared: bool,
 }
 
 /// Whether the server is asked to tell what is delivered.
@@ -186,7 +193,7 @@ impl<'a> Sender<'a> {
             Wait::Delivered => Receipts::Wanted,
         };
         let (conversation, connection) = (None, 0);
-        Self { errand, to, conversation, connection, timeout_ms, receipts }
+        Self { errand, to, conversation, connection, timeout_ms, receipts, spared: false }
     }
 
     /// No receipts are wanted from now on.
@@ -243,17 +250,25 @@ impl<'a> Sender<'a> {
         let to_ask = |n: &usize| messages[*n].is_to_be_asked(connection);
         let mut open: BTreeSet<usize> = (0..messages.len()).filter(to_ask).collect();
         let mut under_way: Vec<(u64, usize)> = Vec::new();
+        let mut next = Next::Done;
         loop {
             let Some(conversation) = &mut self.conversation else { return Ok(()) };
             // Nothing can be asked once it is closed; waiting tells why.
             // Asked in bursts, as each turn of the server has its price.
-            let few = under_way.len() <= UNDER_WAY_MOST / 2;
+            if under_way.is_empty() {
+                next = Next::Done;
+            }
+            // Where some are to be asked again none goes before them.
+            let few = under_way.len() <= UNDER_WAY_MOST / 2 && next == Next::Done;
             let is_in = conversation.link.state() == State::In;
             let most = if few && is_in { UNDER_WAY_MOST } else { 0 };
             let mut bytes: usize = under_way.iter().map(|&(_, n)| messages[n].text.len()).sum();
             while under_way.len() < most && bytes < UNDER_WAY_BYTES_MOST {
                 let Some(n) = open.pop_first() else { break };
-                let Message { key, text, tried, .. } = &mut messages[n];
+                let Message { key, spare, text, tried, .. } = &mut messages[n];
+                if let Some(spare) = spare.take_if(|_| self.spared && !*tried) {
+                    *key = spare;
+                }
                 let ask = match self.to {
                     To::Users(to) => Ask::Send { key, to, text },
                     To::Everyone => Ask::Broadcast { key, text },
@@ -272,7 +287,10 @@ impl<'a> Sender<'a> {
                 Some(Event::Answered(number, answer)) => {
                     if let Some(at) = under_way.iter().position(|&(open, _)| open == number) {
                         let (_, n) = under_way.remove(at);
-                        self.answered(&mut messages[n], answer);
+                        if self.answered(&mut messages[n], answer) == Next::AskAgain {
+                            open.insert(n);
+                            next = Next::AskAgain;
+                        }
                     } else if self.receipts == Receipts::Asked(number) {
                         self.receipts_answered(&answer);
                     }
@@ -284,12 +302,23 @@ impl<'a> Sender<'a> {
         }
     }
 
-    fn answered(&mut self, message: &mut Message, answer: Answer) {
+    fn answered(&mut self, message: &mut Message, answer: Answer) -> Next {
+        if let Answer::Refused(refused) = &answer
+            && refused.code == KEYS_FULL
+            && message.answer.is_none()
+            && let Some(spare) = message.spare.take()
+        {
+            // Refused is not stored, so it may have another name.
+            message.key = spare;
+            self.spared = true;
+            return Next::AskAgain;
+        }
         let watch = match self.receipts {
             Receipts::Unwanted | Receipts::Refused => Watch::Never,
             Receipts::Wanted | Receipts::Asked(_) => Watch::On(self.connection),
         };
         message.answered(answer, self.to, watch);
+        Next::Done
     }
 
     fn receipts_answered(&mut self, answer: &Answer) {
@@ -305,6 +334,13 @@ impl<'a> Sender<'a> {
             conversation.close(self.errand.until);
         }
     }
+}
+
+/// What is to be done with a message that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Done,
+    AskAgain,
 }
 
 fn is_reached(messages: &[Message], wait: Wait) -> bool {
