@@ -184,7 +184,10 @@ fn each_refusal_has_its_exit_code() {
     shell.run("fred", &["send", "fred", "x"]).fails(65, "to oneself");
     shell.run("fred", &["send", ",", "x"]).fails(64, "to whom");
     shell.run("fred", &["send", "tim", "\u{1b}[2J"]).fails(65, "U+001B");
-    shell.run("fred", &["send", "tim", " "]).fails(65, "");
+    for text in ["", " ", "\n"] {
+        shell.run("fred", &["send", "tim", text]).fails(65, "the message is empty");
+        shell.pipe("fred", &["send", "tim"], text).fails(65, "the message is empty");
+    }
     shell.pipe("fred", &["send", "tim"], &"x".repeat(65_537)).fails(65, "65536");
     shell.run("fred", &["send", "tim", "x", "--id", "a b"]).fails(64, "--id");
     shell.run("fred", &["send", "tim", "x", "--lines"]).fails(64, "--lines");

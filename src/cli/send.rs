@@ -157,6 +157,7 @@ impl Sending {
         } else {
             let text = if from_stdin { whole_stdin()? } else { self.text.join(" ") };
             check_length(&text)?;
+            check_content(&text)?;
             let key = self.id.clone().map_or_else(random_key, Ok);
             let key = key.map_err(|trouble| failure(&address, &trouble))?;
             let mut messages = [Message::new(key, text)];
@@ -174,6 +175,9 @@ impl Sending {
         let wrong = |message: &str| Err(Failure::new(Code::Usage, message));
         if self.lines && !(self.text.is_empty() || self.text == ["-"]) {
             return wrong("--lines takes the messages from stdin; leave the text out");
+        }
+        if !self.text.is_empty() && self.text != ["-"] {
+            check_content(&self.text.join(" "))?;
         }
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         match &self.id {
@@ -204,6 +208,13 @@ fn whole_stdin() -> Result<String, Failure> {
         bytes.pop();
     }
     text(bytes)
+}
+
+fn check_content(text: &str) -> Result<(), Failure> {
+    if text.trim().is_empty() {
+        return Err(Failure::new(Code::Data, "the message is empty; nothing was sent"));
+    }
+    Ok(())
 }
 
 pub(super) fn check_length(text: &str) -> Result<(), Failure> {
