@@ -111,6 +111,7 @@
 //! | [`client::sender`] | messages of scripts, until they are stored or delivered |
 //! | [`client::model`] | the companion: what is typed, what comes, and what is said again |
 //! | [`client::desk`] | model, inbox and keys in the one order in which nothing is lost |
+//! | `client::marks` | what the companion says of messages that are delivered |
 //! | [`client::screen`] | what it shows, in the words of telnet |
 //! | [`client::inbox`] | letters kept before they are acknowledged; keys that never repeat |
 //! | [`client::run`], `client::prompt` | its threads and its socket; what a person types at |

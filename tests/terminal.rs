@@ -411,7 +411,13 @@ fn lines_that_are_typed_ahead_all_count() {
 
 /// Sees that so many messages were answered with OK.
 fn told(terminal: &mut Terminal, times: usize) {
-    let oks = ["message sent to ", "message will be saved"];
+    // What is delivered at once is told in the answer's place.
+    let oks = [
+        "message sent to ",
+        "message will be saved",
+        "delivered to Tim\r\n",
+        "delivered to fred\r\n",
+    ];
     terminal.wait("an answer", |text| {
         oks.iter().map(|ok| text.matches(ok).count()).sum::<usize>() >= times
     });
@@ -464,6 +470,38 @@ fn two_companions_talk_on_across_a_server_that_dies() {
     }
     assert!(server.greeted().sign_in("fred", PASSWORD).contains("no messages"));
     assert!(server.greeted().sign_in("Tim", PASSWORD).contains("no messages"));
+}
+
+#[test]
+fn a_message_is_marked_once_its_reader_has_it() {
+    let server = Server::start(&USERS, &[]);
+    let mut tim = Terminal::signed_in(&server.folder, server.address, "Tim");
+    let mut fred = Terminal::signed_in(&server.folder, server.address, "fred");
+    // The companion of the reader has it at once: nothing but that is told, if the machine is not
+    // very slow.
+    fred.keys("send tim quick\r");
+    tim.shows("fred: quick", 1);
+    fred.shows("delivered to Tim", 1);
+    fred.keys("send libero and later\r");
+    fred.shows("libero is offline, message will be saved for future delivery", 1);
+    let mut libero = server.greeted();
+    libero.sign_in("libero", PASSWORD);
+    libero.expect("fred: and later");
+    assert_eq!(fred.count("delivered to libero"), 0, "{}", fred.text());
+    eventually("the mark", || {
+        libero.ask("whoelse");
+        while let Ok(bytes) = fred.output.try_recv() {
+            fred.bytes.extend(bytes);
+        }
+        fred.text().contains("delivered to libero: and later\r\n").then_some(())
+    });
+    // With telnet it takes a line of the reader's.
+    fred.keys("send libero still there?\r");
+    fred.shows("message sent to libero", 1);
+    fred.keys("\x04");
+    fred.ends(0);
+    assert_eq!(fred.count("delivered to Tim"), 1, "{}", fred.text());
+    assert_eq!(fred.count("delivered to libero"), 1, "{}", fred.text());
 }
 
 #[test]

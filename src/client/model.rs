@@ -6,14 +6,16 @@
 
 mod passwd;
 mod question;
+mod telling;
 
 pub use passwd::Ingredients;
 
 use super::link::{Credential, Event, Link, Login, State, Why};
+use super::marks::Marks;
 use super::oneshot::Trouble;
-use super::screen::{self, About, Line, Tone};
+use super::screen::{self, Line, Tone};
 use crate::limits::{COUNTED_BYTES, LINE_BYTES};
-use crate::proto::coded_client::{Answer, Ask, Letter};
+use crate::proto::coded_client::{Ask, Letter};
 use crate::proto::command::{self, Command, CommandFault, Recipients};
 use crate::proto::id::LetterId;
 use crate::proto::name::UserName;
@@ -108,6 +110,7 @@ pub struct Model {
     under_way: usize,
     asked: Millis,
     effects: VecDeque<Effect>,
+    marks: Marks,
     /// It was signed in once.
     was_in: bool,
     tries: u32,
@@ -139,6 +142,7 @@ impl Model {
             under_way: 0,
             asked: Millis(0),
             effects: VecDeque::from([Effect::Connect]),
+            marks: Marks::default(),
             was_in: false,
             tries: 0,
             lost: None,
@@ -176,7 +180,7 @@ impl Model {
             Stage::In => Some(self.heard.plus(SILENT_MOST_MS)),
             Stage::Connecting | Stage::Asleep | Stage::Ended => None,
         };
-        stage.into_iter().chain(self.leaving).min()
+        stage.into_iter().chain(self.leaving).chain(self.marks.deadline()).min()
     }
 
     /// A connection is there.
@@ -215,6 +219,12 @@ impl Model {
     pub fn tick(&mut self, now: Millis) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
+        }
+        if self.marks.deadline().is_some_and(|until| until <= now) {
+            self.catch_up();
+            if self.deadline().is_none_or(|deadline| deadline > now) {
+                return;
+            }
         }
         if self.leaving.is_some_and(|leaving| leaving <= now) {
             return self.end(self.left());
@@ -360,25 +370,6 @@ impl Model {
         Ok((None, text))
     }
 
-    fn show(&mut self, tone: Tone, text: impl Into<String>) {
-        self.effects.push_back(Effect::Show(Line::new(tone, text)));
-    }
-
-    /// A line has come to this; it is shown in its turn.
-    fn settled(&mut self, line: Line) {
-        self.queue.push_back(Question::Settled(line));
-        self.in_turn();
-    }
-
-    /// Shows what needs no server and has nothing unanswered before it.
-    fn in_turn(&mut self) {
-        while let Some(Question::Settled(line)) = self.queue.front() {
-            self.effects.extend([Effect::Show(line.clone()), Effect::Done]);
-            self.queue.pop_front();
-            self.under_way = self.under_way.saturating_sub(1);
-        }
-    }
-
     fn connect(&mut self) {
         self.stage = Stage::Connecting;
         self.effects.push_back(Effect::Connect);
@@ -396,17 +387,23 @@ impl Model {
                         self.show(Tone::Notice, screen::words(&Reply::Probing(user)));
                     }
                 }
-                Event::Answered(_, answer) => self.answered(&answer),
+                Event::Answered(_, answer) => self.answered(&answer, now),
                 // What comes behind the goodbye stays with the server.
                 Event::Letter(_) if self.signed_out => {}
-                Event::Receipt(_) => {}
-                Event::Letter(letter) => self.effects.push_back(Effect::Letter(letter)),
+                Event::Letter(letter) => {
+                    self.catch_up();
+                    self.effects.push_back(Effect::Letter(letter));
+                }
+                Event::Receipt(receipt) => self.marks.told(&receipt),
                 Event::Notice(code, fields) => {
                     let line = screen::notice(code, &fields, &self.login.user);
-                    self.effects.extend(line.map(Effect::Show));
+                    line.into_iter().for_each(|line| self.put_up(line));
                 }
                 Event::Closed(why) => return self.closed(why, now),
             }
+        }
+        if self.marks.is_settled() {
+            self.catch_up();
         }
         self.ask(now);
     }
@@ -425,6 +422,9 @@ impl Model {
             None => format!("connected again; {waiting} messages wait:"),
         };
         self.show(Tone::Notice, words);
+        if !self.patient {
+            self.queue.push_front(Question::Receipts);
+        }
         self.queue.push_front(Question::Names(!self.was_in && !self.patient));
         self.effects.push_back(Effect::Opened { user: user.clone(), spool });
         self.login.user = user;
@@ -470,46 +470,15 @@ impl Model {
         }
     }
 
-    fn answered(&mut self, answer: &Answer) {
-        // The answer to the sign-out has no question in the queue.
-        let Some(left) = self.under_way.checked_sub(1) else { return };
-        let Some(question) = self.queue.pop_front() else { return };
-        self.under_way = left;
-        if let Question::Passwd { keys, .. } = question {
-            self.password_answered(keys, answer);
-        } else {
-            self.shown(&question, answer);
-        }
-        self.in_turn();
-    }
-
-    fn shown(&mut self, question: &Question, answer: &Answer) {
-        if let Answer::Who { online, offline, more } = answer {
-            self.names = online.iter().chain(offline).cloned().collect();
-            self.all_names = *more == (0, 0);
-            self.effects.push_back(Effect::Names(self.names.clone()));
-        }
-        let (to, window_ms) = match question {
-            Question::Send { to, .. } => (&to[..], None),
-            Question::Broadcast { .. } => (&[][..], None),
-            Question::Typed { window_ms, .. } => (&[][..], *window_ms),
-            Question::Names(false) | Question::Passwd { .. } | Question::Settled(_) => return,
-            Question::Names(true) => {
-                let line = screen::answer(answer, About { to: &[], window_ms: None });
-                return self.effects.push_back(Effect::Show(line));
-            }
-        };
-        let line = screen::answer(answer, About { to, window_ms });
-        self.effects.extend([Effect::Show(line), Effect::Done]);
-    }
-
     fn closed(&mut self, why: Why, now: Millis) {
+        self.catch_up();
+        self.marks.forget();
         self.effects.push_back(Effect::HangUp);
         self.link = None;
         self.password_unsure(&why);
         self.under_way = 0;
         // What the companion asked for itself is asked anew.
-        self.queue.retain(|question| !matches!(question, Question::Names(_)));
+        self.queue.retain(|question| !question.is_own());
         self.in_turn();
         if self.signed_out {
             self.show(Tone::Notice, screen::words(&Reply::Farewell(Farewell::SignedOut)));
@@ -564,7 +533,7 @@ impl Model {
     /// How it ends if it ends now.
     fn left(&self) -> End {
         let own =
-            |question: &&Question| !matches!(question, Question::Names(_) | Question::Settled(_));
+            |question: &&Question| !question.is_own() && !matches!(question, Question::Settled(_));
         match self.queue.iter().filter(own).count() {
             0 => End::Left,
             n => End::Unanswered(n),
@@ -573,6 +542,7 @@ impl Model {
 
     fn end(&mut self, end: End) {
         if !matches!(self.stage, Stage::Ended) {
+            self.catch_up();
             self.stage = Stage::Ended;
             self.leaving = None;
             self.effects.push_back(Effect::End(end));

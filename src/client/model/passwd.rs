@@ -60,7 +60,8 @@ impl Model {
             self.renewed = None;
             line.text.push_str("; if 'mms login' saved keys, save new ones with it");
         }
-        self.effects.extend([super::Effect::Show(line), super::Effect::Done]);
+        self.put_up(line);
+        self.effects.push_back(super::Effect::Done);
     }
 
     /// The connection is gone: a change that was under way may have been made, unless it was the

@@ -17,6 +17,8 @@ pub(super) enum Question {
     Typed { line: String, window_ms: Option<u64> },
     /// Asked by the companion itself: who is there. Shown or not.
     Names(bool),
+    /// Asked by the companion itself: to be told what is delivered.
+    Receipts,
     /// Another password: the present one, keys of the new one, and entropy for a nonce.
     Passwd { current: Password, keys: Keys, entropy: [u8; NONCE_ENTROPY_BYTES] },
     /// Answered here, once its turn has come.
@@ -29,7 +31,7 @@ impl Question {
         match self {
             Self::Send { text, .. } | Self::Broadcast { text, .. } => text,
             Self::Typed { line, .. } => line,
-            Self::Names(_) | Self::Passwd { .. } | Self::Settled(_) => "",
+            Self::Names(_) | Self::Receipts | Self::Passwd { .. } | Self::Settled(_) => "",
         }
     }
 
@@ -40,14 +42,20 @@ impl Question {
             Self::Broadcast { key, text } => Ask::Broadcast { key, text },
             Self::Typed { line, .. } => Ask::Typed(line),
             Self::Names(_) => Ask::Who,
+            Self::Receipts => Ask::Receipts,
             Self::Passwd { .. } | Self::Settled(_) => return None,
         })
+    }
+
+    /// Whether nobody typed it: it belongs to a connection and is not asked again.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self, Self::Names(_) | Self::Receipts)
     }
 }
 
 /// Whether a word means nothing in the coded dialect.
 pub(super) fn is_harmless(word: &str) -> bool {
-    let coded = ["ack", "ping", "pong", "auth", "coded"];
+    let coded = ["ack", "ping", "pong", "auth", "coded", "receipts"];
     word.len() <= 64
         && word.starts_with(|c: char| c.is_alphanumeric() || c == '/')
         && !word.ends_with('}')

@@ -10,6 +10,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 const GREETING: &str = ">> Welcome to MMS.\r\n>> Type 'signin <user>'\r\n200 coded 1\r\n";
 const WHO: &str = "260 @1 online=Fred offline=tim,Libero\r\n";
+/// What a person's companion asks itself, and what it hears.
+const ASKED: &str = "@1 who\r\n@2 receipts on\r\n";
+const ANSWERS: &str = "260 @1 online=Fred offline=tim,Libero\r\n268 @2 receipts on\r\n";
 
 fn decode(text: &str) -> String {
     String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
@@ -64,8 +67,12 @@ impl Story {
     fn signed_in(patient: bool) -> Self {
         let mut story = Self::begin(patient);
         story.sign_in(0);
-        assert_eq!(story.heard(), "@1 who\r\n");
-        story.say(WHO);
+        if patient {
+            assert_eq!(story.heard(), "@1 who\r\n");
+        } else {
+            assert_eq!(story.heard(), ASKED);
+        }
+        story.say(if patient { WHO } else { ANSWERS });
         story
     }
 
@@ -165,9 +172,9 @@ fn whoever_enters_sees_who_is_there() {
         "User Fred is online\nUsers tim and Libero are NOT online",
         "letter 1.1 hi",
     ];
-    assert_eq!(story.say(&format!("{WHO}100 1.1 5 - tim hi\r\n")), wanted);
+    assert_eq!(story.say(&format!("{ANSWERS}100 1.1 5 - tim hi\r\n")), wanted);
     story.model.acknowledge("1.1".parse().unwrap());
-    assert_eq!(story.heard(), "@1 who\r\nack 1.1\r\n");
+    assert_eq!(story.heard(), format!("{ASKED}ack 1.1\r\n"));
 }
 
 #[test]
@@ -177,19 +184,21 @@ fn what_was_not_answered_is_said_again_under_the_same_keys() {
     story.type_in("/send (tim Libero) two");
     story.type_in("broadcast three");
     let said =
-        "@2 send =i:1 tim one\r\n@3 send =i:2 (tim Libero) two\r\n@4 broadcast =i:3 three\r\n";
+        "@3 send =i:1 tim one\r\n@4 send =i:2 (tim Libero) two\r\n@5 broadcast =i:3 three\r\n";
     assert_eq!(story.heard(), said);
-    assert_eq!(story.say("250 @2 1.1 sent tim\r\n"), ["message sent to tim", "done"]);
-    assert_eq!(story.lose(), ["hang up", "the connection was lost; connecting again"]);
+    assert_eq!(story.say("250 @3 1.1 sent tim\r\n"), [""; 0], "its receipt may come at once");
+    let lost =
+        ["message sent to tim", "done", "hang up", "the connection was lost; connecting again"];
+    assert_eq!(story.lose(), lost);
     let offline = "not connected; it goes out as soon as the server is back";
     assert_eq!(story.type_in("send tim four"), [offline]);
     let (ms, effects) = story.wait();
     assert!((500..=1000).contains(&ms) && effects == ["connect"], "{ms} {effects:?}");
     assert_eq!(story.sign_in(0)[0], "connected again; no messages were missed");
-    let said = "@1 who\r\n@2 send =i:2 (tim Libero) two\r\n@3 broadcast =i:3 three\r\n\
-                @4 send =i:4 tim four\r\n";
-    assert_eq!(story.heard(), said);
-    let answers = "251 @2 1.2 tim=sent Libero=saved\r\n252 @3 1.3 1\r\n250 @4 1.4 known\r\n";
+    let said = "@3 send =i:2 (tim Libero) two\r\n@4 broadcast =i:3 three\r\n\
+                @5 send =i:4 tim four\r\n";
+    assert_eq!(story.heard(), format!("{ASKED}{said}"));
+    let answers = "251 @3 1.2 tim=sent Libero=saved\r\n252 @4 1.3 1\r\n250 @5 1.4 known\r\n";
     let wanted = [
         "names Fred tim Libero",
         "message sent to tim; Libero is offline, message will be saved for future delivery",
@@ -199,11 +208,52 @@ fn what_was_not_answered_is_said_again_under_the_same_keys() {
         "message sent to tim; an earlier try had got through",
         "done",
     ];
-    assert_eq!(story.say(&format!("{WHO}{answers}")), wanted);
+    assert_eq!(story.say(&format!("{ANSWERS}{answers}")), wanted);
     story.model.leave(story.now);
-    assert_eq!(story.heard(), "@5 signout\r\n");
-    let effects = story.say("290 @5 bye\r\n190 signed-out\r\n");
+    assert_eq!(story.heard(), "@6 signout\r\n");
+    let effects = story.say("290 @6 bye\r\n190 signed-out\r\n");
     assert_eq!(effects, ["hang up", "Thank you for using MMS!", "end Left"]);
+}
+
+#[test]
+fn a_message_has_a_third_mark() {
+    let mut story = Story::signed_in(false);
+    story.type_in("send tim one");
+    story.type_in("send Libero two");
+    story.heard();
+    // The reader's companion has it at once: one line tells both.
+    assert_eq!(story.say("250 @3 1.1 sent tim\r\n"), [""; 0]);
+    assert_eq!(story.say("115 delivered 1.1 tim\r\n"), ["delivered to tim", "done"]);
+    // Of one who was away the mark comes once he is there.
+    let saved = "Libero is offline, message will be saved for future delivery";
+    assert_eq!(story.say("250 @4 1.2 saved Libero\r\n"), [saved, "done"]);
+    assert_eq!(story.say("115 delivered 1.2 Libero\r\n"), ["delivered to Libero: two"]);
+    // Who reads with telnet has it a while later.
+    story.type_in("send tim three");
+    assert_eq!(story.say("250 @5 1.3 sent tim\r\n"), [""; 0]);
+    assert_eq!(story.wait(), (200, vec!["message sent to tim".into(), "done".into()]));
+    assert_eq!(story.say("115 delivered 1.3 tim\r\n"), ["delivered to tim: three"]);
+    // What happens meanwhile is shown in its order.
+    story.type_in("send tim four");
+    story.type_in("whoelse");
+    let effects = story.say("250 @6 1.4 sent tim\r\n261 @7 tim\r\n");
+    assert_eq!(effects, ["message sent to tim", "done", "User tim is online", "done"]);
+    story.type_in("send tim five");
+    let effects = story.say("250 @8 1.5 sent tim\r\n100 1.6 5 - tim and?\r\n");
+    assert_eq!(effects, ["message sent to tim", "done", "letter 1.6 and?"]);
+    // A lost connection takes the marks along.
+    assert_eq!(story.lose().len(), 2);
+    story.wait();
+    story.sign_in(0);
+    assert_eq!(story.say(&format!("{ANSWERS}115 delivered 1.5 tim\r\n")).len(), 1, "the names");
+}
+
+#[test]
+fn a_program_behind_a_pipe_gets_no_marks() {
+    let mut story = Story::signed_in(true);
+    story.type_in("send tim one");
+    assert_eq!(story.heard(), "@2 send =i:1 tim one\r\n");
+    assert_eq!(story.say("250 @2 1.1 sent tim\r\n"), ["message sent to tim", "done"]);
 }
 
 #[test]
@@ -306,7 +356,7 @@ fn nothing_typed_derails_the_dialect() {
     story.type_in("send tim {3}");
     story.type_in("@1 ping");
     story.type_in("send tim a\nb");
-    let said = "@2 away {3} \r\n@3 send =i:1 tim {3}\r\n{3}\r\n@4 send =i:2 tim {3}\r\na\nb\r\n";
+    let said = "@3 away {3} \r\n@4 send =i:1 tim {3}\r\n{3}\r\n@5 send =i:2 tim {3}\r\na\nb\r\n";
     assert_eq!(story.heard(), said);
     let mut story = Story::signed_in(false);
     let effects = story.type_in(&format!("send tim {}", "x".repeat(COUNTED_BYTES + 1)));
@@ -323,10 +373,10 @@ fn a_broadcast_to_some_goes_to_nobody_else() {
     story.heard();
     let effects = story.type_in("broadcast tim LIBERO message hi");
     assert_eq!(effects, Vec::<String>::new(), "the names are not known yet");
-    story.say(WHO);
+    story.say(ANSWERS);
     story.type_in("broadcast tim LIBERO message hi");
     story.type_in("broadcast the message hi");
-    let said = "@2 send =i:1 (tim LIBERO) hi\r\n@3 broadcast =i:2 the message hi\r\n";
+    let said = "@3 send =i:1 (tim LIBERO) hi\r\n@4 broadcast =i:2 the message hi\r\n";
     assert_eq!(story.heard(), said);
 }
 
@@ -392,13 +442,13 @@ fn a_password_is_changed_and_the_next_sign_in_uses_it() {
     assert!(story.passwd("secret", "another").is_empty());
     // Whatever comes behind it waits, so that nothing stands between its parts.
     story.type_in("send tim hi");
-    let (account, proof) = story.prove(2, "secret");
-    let effects = story.say(&format!("267 @2 {} changed\r\n", proof.unwrap()));
+    let (account, proof) = story.prove(3, "secret");
+    let effects = story.say(&format!("267 @3 {} changed\r\n", proof.unwrap()));
     let wanted = "password changed; your other sessions are signed off; \
                   if 'mms login' saved keys, save new ones with it";
     assert_eq!(effects, [wanted, "done"]);
-    assert_eq!(story.heard(), "@3 send =i:1 tim hi\r\n");
-    story.say("250 @3 1.1 sent tim\r\n");
+    assert_eq!(story.heard(), "@4 send =i:1 tim hi\r\n");
+    story.say("250 @4 1.1 sent tim\r\n");
     story.lose();
     story.wait();
     assert_eq!(story.sign_in_at(&account, 0)[0], "connected again; no messages were missed");
@@ -410,23 +460,24 @@ fn a_password_is_changed_and_the_next_sign_in_uses_it() {
     story.wait();
     story.sign_in(0);
     let said = story.heard();
-    assert!(said.starts_with("@1 who\r\n@2 passwd scram ") && said.lines().count() == 2, "{said}");
+    let said = said.strip_prefix(ASKED).expect(&said);
+    assert!(said.starts_with("@3 passwd scram ") && said.lines().count() == 1, "{said}");
 }
 
 #[test]
 fn a_change_that_is_refused_changes_nothing_here_either() {
     for (answer, words) in [
-        ("535 @2 wrong-password", "the current password is wrong; nothing was changed"),
-        ("435 @2 passwords-busy", "the password cannot be changed now, try again later"),
+        ("535 @3 wrong-password", "the current password is wrong; nothing was changed"),
+        ("435 @3 passwords-busy", "the password cannot be changed now, try again later"),
         (
-            "437 @2 password-not-saved",
+            "437 @3 password-not-saved",
             "the password file cannot be written; not changed, the operator can help",
         ),
-        ("431 @2 blocked 9", "sign-ins of this user from here are blocked for 9 s"),
+        ("431 @3 blocked 9", "sign-ins of this user from here are blocked for 9 s"),
     ] {
         let mut story = Story::signed_in(false);
         story.passwd("wrong", "another");
-        let (_, proof) = story.prove(2, "secret");
+        let (_, proof) = story.prove(3, "secret");
         assert_eq!(proof, None);
         assert_eq!(story.say(&format!("{answer}\r\n")), [words, "done"]);
         story.lose();
@@ -436,7 +487,7 @@ fn a_change_that_is_refused_changes_nothing_here_either() {
     // The third of a connection ends it.
     let mut story = Story::signed_in(false);
     story.passwd("wrong", "another");
-    story.prove(2, "secret");
+    story.prove(3, "secret");
     let effects = story.say("190 too-many-failures 60\r\n");
     let wanted = ["hang up", "the current password is wrong; nothing was changed", "done"];
     assert_eq!(effects[..3], wanted);
@@ -450,7 +501,7 @@ fn a_change_that_is_refused_changes_nothing_here_either() {
     story.heard();
     assert_eq!(story.passwd("secret", "third"), [""; 0], "told in its turn");
     assert_eq!(story.heard(), "");
-    let effects = story.say("435 @2 passwords-busy\r\n");
+    let effects = story.say("435 @3 passwords-busy\r\n");
     assert_eq!((effects.len(), &*effects[2]), (4, &*effects[0]));
 }
 
@@ -458,7 +509,7 @@ fn a_change_that_is_refused_changes_nothing_here_either() {
 fn a_change_without_an_answer_was_made_or_not() {
     let lost = |story: &mut Story| {
         story.passwd("secret", "another");
-        let (account, proof) = story.prove(2, "secret");
+        let (account, proof) = story.prove(3, "secret");
         assert!(proof.is_some());
         let effects = story.lose();
         assert!(
@@ -475,7 +526,7 @@ fn a_change_without_an_answer_was_made_or_not() {
     assert_eq!(story.sign_in_at(&account, 0), ["hang up", notice, "connect"]);
     story.heard();
     assert_eq!(story.sign_in_at(&account, 0)[0], "connected again; no messages were missed");
-    assert_eq!(story.heard(), "@1 who\r\n", "and is not asked for again");
+    assert_eq!(story.heard(), ASKED, "and is not asked for again");
     // Not made.
     let mut story = Story::signed_in(false);
     lost(&mut story);
@@ -492,20 +543,20 @@ fn a_change_without_an_answer_was_made_or_not() {
 fn whoever_says_that_it_is_changed_must_know_the_account() {
     let impostor = STANDARD.encode(format!("v={}", STANDARD.encode([0; 32])));
     for (said, why) in [
-        ("267 @2 dj1BQUFB changed", "the SCRAM message"),
-        (&*format!("267 @2 {impostor} changed"), "could not prove that it knows the account"),
-        ("334 @2 cj1h", "does not belong"),
+        ("267 @3 dj1BQUFB changed", "the SCRAM message"),
+        (&*format!("267 @3 {impostor} changed"), "could not prove that it knows the account"),
         ("334 @3 cj1h", "does not belong"),
+        ("334 @4 cj1h", "does not belong"),
     ] {
         let mut story = Story::signed_in(false);
         story.passwd("secret", "another");
-        story.prove(2, "secret");
+        story.prove(3, "secret");
         let effects = story.say(&format!("{said}\r\n"));
         assert!(effects.iter().any(|effect| effect.contains(why)), "{said}: {effects:?}");
     }
     let mut story = Story::signed_in(false);
     story.type_in("whoelse");
-    let effects = story.say("267 @2 - changed\r\n");
+    let effects = story.say("267 @3 - changed\r\n");
     assert!(effects[1].contains("does not belong"), "{effects:?}");
 }
 

@@ -106,6 +106,8 @@ impl Ledger {
             return Ok(());
         }
         let sent = answer.starts_with("message sent to ") && !answer.contains("to ;");
+        // The receipt came at once.
+        let sent = sent || answer.starts_with("delivered to ");
         if message.everyone && (sent || answer.starts_with("Nobody else is online")) {
             return Ok(());
         }
