@@ -4,6 +4,7 @@
 
 mod support;
 
+use mms::limits;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt as _;
@@ -613,8 +614,13 @@ fn lines_are_waited_for_together() {
     let lines = ["send", "tim", "--lines", "--wait", "delivered"];
     let input: String = (0..3000).map(|n| format!("line {n}\n")).collect();
     let wanted: String = (0..3000).map(|n| format!("fred: line {n}\n")).collect();
+    let mut sender = shell.start("fred", &lines);
+    sender.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // It does not run so far ahead of its reader that it could not ask again.
+    eventually("the first lines", || (server.waiting("tim") >= 300).then_some(()));
+    assert!(server.waiting("tim") < limits::KEY_WINDOW);
     let reader = shell.start("tim", &["recv", "-n", "3000"]);
-    shell.pipe("fred", &lines, &input).is(0, &"tim: delivered\n".repeat(3000));
+    Ended::of(&sender.wait_with_output().unwrap()).is(0, &"tim: delivered\n".repeat(3000));
     Ended::of(&reader.wait_with_output().unwrap()).is(0, &wanted);
     // Nobody takes them: all are stored nevertheless.
     let ended = shell.pipe("fred", &[&lines[..], &["--timeout", "1"]].concat(), &input);

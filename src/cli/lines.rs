@@ -36,12 +36,12 @@ impl<'a> Lines<'a> {
     /// None read yet. `id`: the user's own name for all of them.
     pub(super) fn new(sender: Sender<'a>, to: &To, id: Option<String>, wait: Wait) -> Self {
         let readers = match to {
-            To::Users(names) => names.len().max(1),
+            To::Users(names) => names.len(),
             // How many they will be nobody knows; the server says what is too much.
             To::Everyone => 1,
         };
-        let span = SPAN_MOST.min(AWAITED_MOST / readers);
-        Self { sender, keys: LineKeys::new(id), wait, queue: VecDeque::new(), span }
+        let (keys, queue) = (LineKeys::new(id), VecDeque::new());
+        Self { sender, keys, wait, queue, span: span(readers) }
     }
 
     /// Sends what lines there are, then waits for more.
@@ -158,6 +158,11 @@ enum Next {
     End,
 }
 
+/// How many messages to so many readers may be on their way.
+fn span(readers: usize) -> usize {
+    SPAN_MOST.min(AWAITED_MOST / readers.max(1))
+}
+
 /// The keys of lines.
 struct LineKeys {
     /// The user's own name for them.
@@ -217,7 +222,15 @@ pub(super) fn random_key() -> Result<String, Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::KEY_INSTALLATION_BYTES;
+    use crate::limits::{KEY_INSTALLATION_BYTES, KEY_WINDOW, LIST_RECIPIENTS};
+
+    #[test]
+    fn no_more_is_on_its_way_than_the_server_remembers_and_awaits() {
+        for readers in 1..=LIST_RECIPIENTS {
+            let span = span(readers);
+            assert!((20..KEY_WINDOW).contains(&span) && span * readers < RECEIPTS, "{readers}");
+        }
+    }
 
     #[test]
     fn lines_behind_the_first_hundred_count_under_one_name() {
