@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // clocks and threads are what the world outside is made of
 
 pub mod joined;
+pub mod letters;
 pub mod model;
 pub mod player;
 pub mod port;
