@@ -164,6 +164,13 @@ impl Server {
         assert_eq!(self.child.wait().unwrap().signal(), Some(9), "it had ended by itself before");
     }
 
+    /// Sees to it that it has ended, by itself or now; returns how.
+    pub fn end(&mut self) -> ExitStatus {
+        // Fails only if it has ended already.
+        _ = self.child.kill();
+        self.child.wait().unwrap()
+    }
+
     /// Starts it again on the same folder, after it has ended. It gets another port.
     pub fn restart(&mut self) {
         (self.child, self.address) = spawn(&self.folder, &self.start);

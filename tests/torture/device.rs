@@ -1,0 +1,170 @@
+//! A file system on a disk that obeys: its power can be cut, it can fail for good and be mended,
+//! and it can be filled up. A file behind a loop device; root only.
+
+use super::campaign::Skip;
+use crate::support::server::{Folder, eventually};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// System calls that the standard library has no words for, asked for by line.
+///
+/// `EXT4_IOC_SHUTDOWN` without a flush of the journal is what a power cut leaves on the disk.
+/// `LOOP_SET_STATUS64` with a size limit makes each access beyond it an I/O error of the device,
+/// and takes nothing from the file behind it.
+const HANDS: &str = r#"
+import fcntl, os, struct, sys
+def limit(device, size):
+    fd = os.open(device, os.O_RDWR)
+    status = bytearray(232)
+    fcntl.ioctl(fd, 0x4C05, status)
+    struct.pack_into("Q", status, 32, size)
+    fcntl.ioctl(fd, 0x4C04, bytes(status))
+    os.close(fd)
+def cut(folder):
+    fd = os.open(folder, os.O_RDONLY)
+    fcntl.ioctl(fd, 0x8004587D, struct.pack("I", 2))
+    os.close(fd)
+print("ready", flush=True)
+for line in sys.stdin:
+    word, place = line.rstrip("\n").split(" ", 1)
+    try:
+        if word == "cut": cut(place)
+        if word == "fail": limit(place, 65536)
+        if word == "mend": limit(place, 0)
+        print("done", flush=True)
+    except OSError as e:
+        print(e, flush=True)
+"#;
+
+/// The device and the file system on it, mounted while the power is on.
+pub struct Device {
+    folder: Folder,
+    device: String,
+    hands: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Device {
+    /// An empty ext4 file system of so many MiB.
+    pub fn new(mebibytes: u64) -> Result<Self, Skip> {
+        let folder = Folder::new();
+        if fs::metadata(folder.path(".")).unwrap().uid() != 0 {
+            return Err(Skip("loop devices need root".into()));
+        }
+        let image = folder.path("image");
+        let file = fs::File::create(&image).unwrap();
+        file.set_len(mebibytes << 20).unwrap();
+        fs::create_dir(folder.path("disk")).unwrap();
+        let image = image.to_str().unwrap();
+        program("mkfs.ext4", &["-q", "-F", image])?;
+        let (mut hands, orders, answers) = hands()?;
+        let device = match program("losetup", &["--find", "--show", image]) {
+            Ok(device) => device.trim().to_owned(),
+            Err(skip) => {
+                _ = hands.kill();
+                _ = hands.wait();
+                return Err(skip);
+            }
+        };
+        let mut device = Self { folder, device, hands, orders, answers };
+        device.try_mount()?;
+        // Some machines have loop devices and forbid what is done to them here.
+        device.order("mend", &device.device.clone()).map_err(Skip)?;
+        device.order("cut", device.folder.path("disk").to_str().unwrap()).map_err(Skip)?;
+        device.unmount();
+        device.try_mount()?;
+        Ok(device)
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path("disk").join(name)
+    }
+
+    fn try_mount(&self) -> Result<(), Skip> {
+        let at = self.folder.path("disk");
+        program("mount", &["-t", "ext4", &self.device, at.to_str().unwrap()]).map(drop)
+    }
+
+    /// The power is cut: nothing is written any more, and each access fails.
+    pub fn cut(&mut self) {
+        let place = self.folder.path("disk").to_str().unwrap().to_owned();
+        self.order("cut", &place).unwrap();
+    }
+
+    /// From now on each access fails that really goes to the device.
+    pub fn fail(&mut self) {
+        self.order("fail", &self.device.clone()).unwrap();
+    }
+
+    /// It works again, once [`Device::again`] is through.
+    pub fn mend(&mut self) {
+        self.order("mend", &self.device.clone()).unwrap();
+    }
+
+    /// Forgets what was not written, and mounts what is on the disk.
+    pub fn again(&self) {
+        self.unmount();
+        if let Err(Skip(why)) = self.try_mount() {
+            panic!("the file system did not survive: {why}");
+        }
+    }
+
+    fn unmount(&self) {
+        let at = self.folder.path("disk");
+        // Whoever was killed a moment ago may not have let go yet.
+        eventually("the end of the file system's use", || {
+            program("umount", &[at.to_str().unwrap()]).is_ok().then_some(())
+        });
+    }
+
+    fn order(&mut self, word: &str, place: &str) -> Result<(), String> {
+        let mut answer = String::new();
+        writeln!(self.orders, "{word} {place}").map_err(|e| e.to_string())?;
+        self.answers.read_line(&mut answer).map_err(|e| e.to_string())?;
+        let answer = answer.trim_end();
+        if answer == "done" { Ok(()) } else { Err(format!("{word} {place}: {answer}")) }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let at = self.folder.path("disk");
+        // A mount point that is none, or a device that is free, needs nothing.
+        _ = program("umount", &["-l", at.to_str().unwrap()]);
+        _ = program("losetup", &["-d", &self.device]);
+        _ = self.hands.kill();
+        _ = self.hands.wait();
+    }
+}
+
+fn hands() -> Result<(Child, ChildStdin, BufReader<ChildStdout>), Skip> {
+    let mut command = Command::new("python3");
+    command.args(["-c", HANDS]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut hands = command.spawn().map_err(|e| Skip(format!("python3: {e}")))?;
+    let orders = hands.stdin.take().unwrap();
+    let mut answers = BufReader::new(hands.stdout.take().unwrap());
+    let mut ready = String::new();
+    _ = answers.read_line(&mut ready);
+    if ready == "ready\n" {
+        return Ok((hands, orders, answers));
+    }
+    _ = hands.kill();
+    _ = hands.wait();
+    Err(Skip("python3 does not start".into()))
+}
+
+/// Runs a program of the system; what it prints, or why it cannot do it.
+pub fn program(name: &str, arguments: &[&str]) -> Result<String, Skip> {
+    let output = Command::new(name).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| Skip(format!("{name}: {e}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(Skip(format!("{name}: {}", words.trim().replace('\n', " "))))
+}

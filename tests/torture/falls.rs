@@ -1,0 +1,251 @@
+//! The server falls under load, again and again: it is killed, its power is cut, its disk fails or
+//! is full. What was confirmed must be there, and nothing may be shown twice without a word.
+
+use crate::campaign::{Skip, Tally};
+use crate::device::Device;
+use crate::support::letters::{Leave, Letter, Reader, people, storm};
+use crate::support::rng::Rng;
+use crate::support::server::Server;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
+const SENDERS: usize = 8;
+/// No test is about full mailboxes.
+const ROOM: [&str; 4] = ["--mailbox-letters", "10000000", "--mailbox-bytes", "10000000000"];
+/// After so many falls everybody has read everything, and it is forgotten.
+const BETWEEN_DRAINS: usize = 25;
+
+/// Two readers, of whom one listens while the senders write.
+struct Readers {
+    away: Reader,
+    present: Reader,
+    confirmed: Vec<Letter>,
+}
+
+impl Readers {
+    fn new() -> Self {
+        let (away, present) = (Reader::new("away"), Reader::new("present"));
+        Self { away, present, confirmed: vec![] }
+    }
+
+    /// Senders write until `fault` has ended the server.
+    fn storm(
+        &mut self,
+        server: &mut Server,
+        cycle: usize,
+        rng: &mut Rng,
+        tally: &mut Tally,
+        fault: &mut dyn FnMut(&mut Server),
+    ) {
+        // Letters that were not answered may be there or not, so no number is used twice.
+        let load = (SENDERS, cycle * 1_000_000);
+        let confirmed = storm(server, &mut self.present, load, rng, fault);
+        tally.confirmed += confirmed.len();
+        tally.cycles += 1;
+        self.confirmed.extend(confirmed);
+    }
+
+    /// Now and then somebody reads what waits, and breaks off or leaves in order; after a while
+    /// both read everything.
+    fn read(&mut self, server: &Server, cycle: usize, rng: &mut Rng) {
+        if rng.one_in(3) {
+            let leave = *rng.pick(&[Leave::SigningOut, Leave::Reset]);
+            self.present.reads_all(server, leave);
+        }
+        if rng.one_in(5) {
+            self.away.reads_all(server, Leave::Reset);
+        }
+        if cycle % BETWEEN_DRAINS == BETWEEN_DRAINS - 1 {
+            self.drain(server, (cycle + 1) * 1_000_000);
+        }
+    }
+
+    fn drain(&mut self, server: &Server, next: usize) {
+        for reader in [&mut self.away, &mut self.present] {
+            reader.reads_all(server, Leave::SigningOut);
+            reader.misses(&self.confirmed);
+            reader.has_all(server);
+            reader.forget_below(next);
+        }
+        self.confirmed.clear();
+    }
+
+    /// Everything is read, and nothing waits any more, nor after one more crash.
+    fn end(mut self, server: &mut Server, tally: &mut Tally) {
+        self.drain(server, usize::MAX);
+        server.end();
+        server.restart();
+        for reader in [&mut self.away, &mut self.present] {
+            reader.has_all(server);
+            tally.heard(reader);
+        }
+        tally.holds(tally.confirmed > tally.cycles, || "there was next to no load".into());
+    }
+}
+
+fn readers_and_senders() -> Vec<String> {
+    people(SENDERS, &["away", "present"])
+}
+
+fn server_on(device: &Device) -> Server {
+    let spool = device.path("spool");
+    let options = [&ROOM[..], &["--spool", spool.to_str().unwrap()]].concat();
+    Server::start(&readers_and_senders(), &options)
+}
+
+/// `kill -9`.
+pub fn kill(count: usize, tally: &mut Tally) -> Result<(), Skip> {
+    let mut rng = Rng::from_env(1);
+    let mut server = Server::start(&readers_and_senders(), &ROOM);
+    let mut readers = Readers::new();
+    for cycle in 0..count {
+        readers.storm(&mut server, cycle, &mut rng, tally, &mut Server::kill9);
+        server.restart();
+        readers.read(&server, cycle, &mut rng);
+    }
+    readers.end(&mut server, tally);
+    Ok(())
+}
+
+/// The power is cut, also while the server starts: of the disk is left what was synced.
+pub fn power_cut(count: usize, tally: &mut Tally) -> Result<(), Skip> {
+    let mut device = Device::new(256)?;
+    let mut rng = Rng::from_env(2);
+    let mut server = server_on(&device);
+    let mut readers = Readers::new();
+    for cycle in 0..count {
+        readers.storm(&mut server, cycle, &mut rng, tally, &mut |server| {
+            device.cut();
+            server.end();
+        });
+        device.again();
+        if rng.one_in(3) {
+            // Once more, before anything else has made durable what the start should have.
+            server.restart();
+            device.cut();
+            server.end();
+            device.again();
+        }
+        server.restart();
+        readers.read(&server, cycle, &mut rng);
+    }
+    readers.end(&mut server, tally);
+    Ok(())
+}
+
+/// The device reports errors. The server must end by itself, with 74, and what it has confirmed
+/// until then is on the disk.
+pub fn io_error(count: usize, tally: &mut Tally) -> Result<(), Skip> {
+    let mut device = Device::new(256)?;
+    let mut rng = Rng::from_env(3);
+    let mut server = server_on(&device);
+    let mut readers = Readers::new();
+    for cycle in 0..count {
+        let mut code = None;
+        readers.storm(&mut server, cycle, &mut rng, tally, &mut |server| {
+            device.fail();
+            code = server.wait().code();
+        });
+        tally.holds(code == Some(74), || format!("it ended with {code:?}, not with 74"));
+        let words = server.folder.read("stderr");
+        tally.holds(words.contains("error"), || format!("it ended and said {words:?}"));
+        device.mend();
+        device.again();
+        server.restart();
+        readers.read(&server, cycle, &mut rng);
+    }
+    readers.end(&mut server, tally);
+    Ok(())
+}
+
+/// The file system fills up. No sender is told OK for what is not on the disk; what was confirmed
+/// is there afterwards. A server that has room ready refuses and goes on, lets everybody read, and
+/// starts with no byte free; one that has none ends with 74, and starts when there is room.
+pub fn disk_full(count: usize, tally: &mut Tally) -> Result<(), Skip> {
+    let device = Device::new(64)?;
+    let mut rng = Rng::from_env(4);
+    let mut server = server_on(&device);
+    let mut ended = 0;
+    for cycle in 0..count {
+        let mut reader = Reader::new("away");
+        let mut confirmed = vec![];
+        let filler = Filler(&device);
+        filler.leave(rng.below(3 << 20));
+        let refusal = write_until_refused(&server, cycle * 1_000_000, &mut confirmed);
+        tally.confirmed += confirmed.len();
+        tally.cycles += 1;
+        if let Some(refusal) = refusal {
+            tally.holds(refusal.contains("try again later"), || refusal);
+            filler.leave(0);
+            server.signed_in("present").sign_out();
+            server.kill9();
+        } else {
+            ended += 1;
+            let code = server.wait().code();
+            tally.holds(code == Some(74), || format!("it ended with {code:?}, not with 74"));
+            filler.take_away();
+        }
+        server.restart();
+        reader.reads_all(&server, Leave::SigningOut);
+        reader.misses(&confirmed);
+        reader.has_all(&server);
+        tally.heard(&mut reader);
+        filler.take_away();
+        // With room again, letters are taken again.
+        let answer = server.signed_in("sender1").ask("send observer once more");
+        tally.holds(answer.contains("message will be saved"), || answer);
+        server.signed_in("observer").sign_out();
+    }
+    tally.notes.push(format!("{ended} of {count} times it ended with 74"));
+    Ok(())
+}
+
+/// Writes letters from the `first` on, until one is not confirmed: what the server said, or
+/// nothing if it was gone.
+fn write_until_refused(
+    server: &Server,
+    first: usize,
+    confirmed: &mut Vec<Letter>,
+) -> Option<String> {
+    const AT_ONCE: usize = 64;
+    let mut sender = server.signed_in("sender0");
+    let text = "x".repeat(1900);
+    for first in (first..).step_by(AT_ONCE) {
+        let numbers = first..first + AT_ONCE;
+        let letter = |number| format!("send away letter {number} {text}\n");
+        let letters: String = numbers.clone().map(letter).collect();
+        sender.stream.write_all(letters.as_bytes()).ok()?;
+        for number in numbers {
+            let answer = sender.next_line()?;
+            if !answer.contains("message will be saved") {
+                // What was written behind it may be stored or not.
+                return Some(answer);
+            }
+            confirmed.push((0, number));
+        }
+    }
+    None
+}
+
+/// A file of somebody else's, which takes what is left of the disk.
+struct Filler<'a>(&'a Device);
+
+impl Filler<'_> {
+    /// Takes all but so many bytes.
+    fn leave(&self, bytes: usize) {
+        let path = self.0.path("filler");
+        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+        for size in [1 << 20, 64 << 10, 4096, 512, 1] {
+            while file.write_all(&vec![b'f'; size]).is_ok() {}
+        }
+        let length = file.metadata().unwrap().len();
+        file.set_len(length.saturating_sub(bytes as u64)).unwrap();
+        // What the file system promised and has no blocks for is no fault of the server.
+        _ = file.sync_all();
+    }
+
+    fn take_away(&self) {
+        // It may be gone already.
+        _ = std::fs::remove_file(self.0.path("filler"));
+    }
+}

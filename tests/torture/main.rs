@@ -1,0 +1,65 @@
+//! The campaign: what an operator's machine can do to a server, done to the real program until it
+//! breaks or is believed. Each row of [`ROWS`] is a test here; `scripts/torture` runs them with
+//! their full counts and prints the table. What needs root or takes long is left out of a mere
+//! `cargo test`, and the rest is short there.
+#![allow(missing_docs, unreachable_pub)] // nobody else builds on it
+#![allow(clippy::disallowed_methods)] // see tests/support/mod.rs
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod campaign;
+mod device;
+mod falls;
+
+use campaign::{Counts, Row, torture};
+
+const ROWS: [Row; 4] = [
+    Row {
+        name: "kill",
+        fault: "`kill -9` under the load of 8 senders",
+        counts: Counts { ci: 4, quick: 50, full: 2000 },
+    },
+    Row {
+        name: "power-cut",
+        fault: "power cut under the load of 8 senders, and in the start that follows",
+        counts: Counts { ci: 3, quick: 50, full: 2000 },
+    },
+    Row {
+        name: "io-error",
+        fault: "the device fails for good under the load of 8 senders",
+        counts: Counts { ci: 3, quick: 20, full: 200 },
+    },
+    Row {
+        name: "disk-full",
+        fault: "a file system of 64 MiB fills up",
+        counts: Counts { ci: 1, quick: 5, full: 100 },
+    },
+];
+
+fn row(name: &str) -> &'static Row {
+    ROWS.iter().find(|row| row.name == name).expect("a row of the table")
+}
+
+#[test]
+fn kill() {
+    torture(row("kill"), falls::kill);
+}
+
+#[test]
+#[ignore = "needs root and loop devices; scripts/torture runs it"]
+fn power_cut() {
+    torture(row("power-cut"), falls::power_cut);
+}
+
+#[test]
+#[ignore = "needs root and loop devices; scripts/torture runs it"]
+fn io_error() {
+    torture(row("io-error"), falls::io_error);
+}
+
+#[test]
+#[ignore = "needs root and loop devices; scripts/torture runs it"]
+fn disk_full() {
+    torture(row("disk-full"), falls::disk_full);
+}
