@@ -490,12 +490,16 @@ fn a_journal_that_is_gone_is_told() {
     let disk = stopped_spool(2);
     let first = Server::open(SimDisk::new(), config(1 << 20)).unwrap();
     assert_eq!(first.recovery.lines, [""; 0]);
+    let empty = disk.fork();
+    empty.damage(&segment_file(1), Vec::clear);
     disk.take(&segment_file(1));
-    let server = Server::open(disk.clone(), config(1 << 20)).unwrap();
-    assert!(server.recovery.new);
-    assert!(server.recovery.lines[0].contains("there is no journal"), "{:?}", server.recovery);
-    let again = Server::open(disk, config(1 << 20)).unwrap();
-    assert_eq!(again.recovery.lines, [""; 0]);
+    for (disk, new) in [(disk, true), (empty, false)] {
+        let server = Server::open(disk.clone(), config(1 << 20)).unwrap();
+        assert_eq!(server.recovery.new, new);
+        assert!(server.recovery.lines[0].contains("there is no journal"), "{:?}", server.recovery);
+        let again = Server::open(disk, config(1 << 20)).unwrap();
+        assert_eq!(again.recovery.lines, [""; 0]);
+    }
 }
 
 #[test]

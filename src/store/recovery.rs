@@ -197,9 +197,18 @@ pub(super) fn replay<D: Disk>(
     visit: &mut Visit<'_>,
 ) -> Result<Replayed, SpoolError> {
     let mut found = Replayed::default();
-    let mut numbers = take_stock(disk, &mut found.recovery)?;
+    let (mut numbers, used) = take_stock(disk, &mut found.recovery)?;
     found.recovery.new = numbers.is_empty();
     drop_stillborn(disk, &mut numbers, &mut found)?;
+    // One that was put aside has been told already.
+    if used && numbers.is_empty() && found.recovery.quarantined.is_empty() {
+        found.recovery.lost_places += 1;
+        found.recovery.lines.push(
+            "there is no journal, or an empty one, but a server was here before: what stood in it \
+             is lost, unless that server never got ready"
+                .to_owned(),
+        );
+    }
     for pair in numbers.windows(2) {
         for missing in pair[0] + 1..pair[1] {
             found.recovery.missing.push(missing);
@@ -217,8 +226,9 @@ pub(super) fn replay<D: Disk>(
     Ok(found)
 }
 
-/// Clears half-made files away and returns the segments' numbers in order.
-fn take_stock<D: Disk>(disk: &mut D, recovery: &mut Recovery) -> io::Result<Vec<u32>> {
+/// Clears half-made files away and returns the segments' numbers in order, and whether a server
+/// was here before: the secret is made just before the first segment.
+fn take_stock<D: Disk>(disk: &mut D, recovery: &mut Recovery) -> io::Result<(Vec<u32>, bool)> {
     let (mut numbers, mut used) = (Vec::new(), false);
     for file in disk.list()? {
         match name_of(&file) {
@@ -229,21 +239,12 @@ fn take_stock<D: Disk>(disk: &mut D, recovery: &mut Recovery) -> io::Result<Vec<
         }
     }
     numbers.sort_unstable();
-    if used && numbers.is_empty() {
-        // The secret is made just before the first segment.
-        recovery.lost_places += 1;
-        recovery.lines.push(
-            "there is no journal, but a server was here before: what stood in it is lost, unless \
-             that server never got ready"
-                .to_owned(),
-        );
-    }
     recovery.foreign.sort_unstable();
     if !recovery.foreign.is_empty() {
         let names = recovery.foreign.join(", ");
         recovery.lines.push(format!("the spool directory holds files of others: {names}"));
     }
-    Ok(numbers)
+    Ok((numbers, used))
 }
 
 /// Takes away the newest segment if no record in it is whole: a crash came between making the
