@@ -11,10 +11,11 @@ mod support;
 mod campaign;
 mod device;
 mod falls;
+mod surgery;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 4] = [
+const ROWS: [Row; 5] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -34,6 +35,11 @@ const ROWS: [Row; 4] = [
         name: "disk-full",
         fault: "a file system of 64 MiB fills up",
         counts: Counts { ci: 1, quick: 5, full: 100 },
+    },
+    Row {
+        name: "bits",
+        fault: "a spool cut at every byte, and every bit of it turned",
+        counts: Counts { ci: 6_000, quick: 65_536, full: 131_072 },
     },
 ];
 
@@ -62,4 +68,9 @@ fn io_error() {
 #[ignore = "needs root and loop devices; scripts/torture runs it"]
 fn disk_full() {
     torture(row("disk-full"), falls::disk_full);
+}
+
+#[test]
+fn bits() {
+    torture(row("bits"), surgery::bits);
 }
