@@ -11,11 +11,12 @@ mod support;
 mod campaign;
 mod device;
 mod falls;
+mod files;
 mod surgery;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 5] = [
+const ROWS: [Row; 6] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -40,6 +41,11 @@ const ROWS: [Row; 5] = [
         name: "bits",
         fault: "a spool cut at every byte, and every bit of it turned",
         counts: Counts { ci: 6_000, quick: 65_536, full: 131_072 },
+    },
+    Row {
+        name: "files",
+        fault: "files of the spool zeroed, empty, missing, or of somebody else",
+        counts: Counts { ci: 27, quick: 27, full: 27 },
     },
 ];
 
@@ -73,4 +79,9 @@ fn disk_full() {
 #[test]
 fn bits() {
     torture(row("bits"), surgery::bits);
+}
+
+#[test]
+fn files() {
+    torture(row("files"), files::files);
 }

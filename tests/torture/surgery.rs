@@ -2,7 +2,7 @@
 //! them, loses what was hit and nothing else, and says so; or it refuses and says why.
 
 use crate::campaign::{Skip, Tally};
-use crate::support::letters::{letter, people, waiting};
+use crate::support::letters::{is_gone, letter, people, waiting};
 use crate::support::rng::Rng;
 use crate::support::server::{Folder, PASSWORD, Server, mms, run, users_file};
 use crate::support::sim_disk::{Aftermath, SimDisk};
@@ -31,14 +31,14 @@ fn entropy(bytes: &mut [u8]) -> io::Result<()> {
 
 /// How a life of a server ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub enum End {
     Stopped,
     Killed,
 }
 
 /// A spool on a disk in memory, whose newest segment has at least so many bytes; all segments but
 /// the last are of about `segment_bytes`. Letter n is `sender0: letter n …` for `away`.
-fn spool(letters: usize, least_bytes: usize, segment_bytes: u32, end: End) -> SimDisk {
+pub fn spool(letters: usize, least_bytes: usize, segment_bytes: u32, end: End) -> SimDisk {
     let disk = SimDisk::new();
     let config = Config { sync: Sync::Always, segment_bytes };
     let opened = Spool::open(disk.clone(), config, UNIX_MS, &mut entropy, &mut |_, _, _| {});
@@ -189,7 +189,7 @@ pub fn bits(count: usize, tally: &mut Tally) -> Result<(), Skip> {
 }
 
 /// A spool in a real folder, and a user to read it.
-fn put_down(disk: &SimDisk) -> Folder {
+pub fn put_down(disk: &SimDisk) -> Folder {
     let folder = Folder::new();
     folder.write("users", &users_file(&people(1, &["away"])));
     fs::DirBuilder::new().mode(0o700).create(folder.path("spool")).unwrap();
@@ -200,7 +200,7 @@ fn put_down(disk: &SimDisk) -> Folder {
 }
 
 /// The numbers of the letters that `away` is shown, in their order.
-fn read_by_away(server: &Server) -> Vec<u32> {
+pub fn read_by_away(server: &Server) -> Vec<u32> {
     let mut client = server.greeted();
     let waiting = waiting(&client.sign_in("away", PASSWORD));
     let mut shown = vec![];
@@ -210,8 +210,8 @@ fn read_by_away(server: &Server) -> Vec<u32> {
             shown.push(u32::try_from(number).unwrap());
         }
     }
-    client.say("signout");
-    client.expect("Thank you");
+    client.sign_out();
+    is_gone(server);
     shown
 }
 
