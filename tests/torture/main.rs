@@ -12,11 +12,12 @@ mod campaign;
 mod device;
 mod falls;
 mod files;
+mod keys;
 mod surgery;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 7] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -46,6 +47,11 @@ const ROWS: [Row; 6] = [
         name: "files",
         fault: "files of the spool zeroed, empty, missing, or of somebody else",
         counts: Counts { ci: 27, quick: 27, full: 27 },
+    },
+    Row {
+        name: "ok-lost",
+        fault: "the OK is lost, and the message sent again ten times under its key",
+        counts: Counts { ci: 300, quick: 1000, full: 50_000 },
     },
 ];
 
@@ -84,4 +90,9 @@ fn bits() {
 #[test]
 fn files() {
     torture(row("files"), files::files);
+}
+
+#[test]
+fn ok_lost() {
+    torture(row("ok-lost"), keys::ok_lost);
 }
