@@ -9,6 +9,7 @@
 mod support;
 
 mod campaign;
+mod companion;
 mod device;
 mod falls;
 mod files;
@@ -17,7 +18,7 @@ mod surgery;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 8] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -52,6 +53,11 @@ const ROWS: [Row; 7] = [
         name: "ok-lost",
         fault: "the OK is lost, and the message sent again ten times under its key",
         counts: Counts { ci: 300, quick: 1000, full: 50_000 },
+    },
+    Row {
+        name: "companion",
+        fault: "the companion killed between keeping, printing and acknowledging",
+        counts: Counts { ci: 10, quick: 60, full: 600 },
     },
 ];
 
@@ -95,4 +101,9 @@ fn files() {
 #[test]
 fn ok_lost() {
     torture(row("ok-lost"), keys::ok_lost);
+}
+
+#[test]
+fn companion() {
+    torture(row("companion"), companion::companion);
 }
