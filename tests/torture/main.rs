@@ -14,11 +14,12 @@ mod device;
 mod falls;
 mod files;
 mod keys;
+mod readers;
 mod surgery;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 10] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -58,6 +59,16 @@ const ROWS: [Row; 8] = [
         name: "companion",
         fault: "the companion killed between keeping, printing and acknowledging",
         counts: Counts { ci: 10, quick: 60, full: 600 },
+    },
+    Row {
+        name: "backlog",
+        fault: "nc and `mms recv` killed inside a backlog of 10,000 letters",
+        counts: Counts { ci: 6, quick: 50, full: 5000 },
+    },
+    Row {
+        name: "vanish",
+        fault: "telnet, nc and `mms recv` killed, connections reset, while letters come",
+        counts: Counts { ci: 9, quick: 50, full: 2000 },
     },
 ];
 
@@ -106,4 +117,14 @@ fn ok_lost() {
 #[test]
 fn companion() {
     torture(row("companion"), companion::companion);
+}
+
+#[test]
+fn backlog() {
+    torture(row("backlog"), readers::in_backlog);
+}
+
+#[test]
+fn vanish() {
+    torture(row("vanish"), readers::vanish);
 }
