@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cable;
 mod campaign;
 mod companion;
 mod device;
@@ -19,7 +20,7 @@ mod surgery;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 11] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -69,6 +70,11 @@ const ROWS: [Row; 10] = [
         name: "vanish",
         fault: "telnet, nc and `mms recv` killed, connections reset, while letters come",
         counts: Counts { ci: 9, quick: 50, full: 2000 },
+    },
+    Row {
+        name: "cable",
+        fault: "the cable pulled while letters travel over it",
+        counts: Counts { ci: 6, quick: 50, full: 2000 },
     },
 ];
 
@@ -127,4 +133,12 @@ fn backlog() {
 #[test]
 fn vanish() {
     torture(row("vanish"), readers::vanish);
+}
+
+#[test]
+#[ignore = "needs root and network name spaces; scripts/torture runs it"]
+fn cable() {
+    cable::in_a_network_of_its_own("cable", |skip| {
+        torture(row("cable"), |count, tally| skip.map_or_else(|| cable::pulled(count, tally), Err));
+    });
 }

@@ -20,6 +20,8 @@ use std::process::{Child, Command, Stdio};
 const BACKLOG: usize = 10_000;
 /// At least so many bytes has each of them.
 const LETTER_BYTES: usize = 900;
+/// How often somebody is looked at while letters come to him, to see whether he has some unread.
+const TRIES: usize = 5;
 /// After so many cycles the reader has his peace once.
 const BETWEEN_DRAINS: usize = 25;
 /// Room for the kernel's part of what a reader was sent and has not read: less than what the
@@ -30,7 +32,7 @@ const ROOM: [&str; 6] =
 
 /// What a person reads with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum With {
+pub enum With {
     Nc,
     Telnet,
     /// `mms recv --follow`, which says itself what it has taken.
@@ -38,7 +40,7 @@ enum With {
 }
 
 /// A program that reads, and the file that it writes to.
-struct Program {
+pub struct Program {
     child: Child,
     out: PathBuf,
     with: With,
@@ -46,7 +48,7 @@ struct Program {
 
 impl Program {
     /// Starts it in front of a server at this address, behind the words of `before`, and signs in.
-    fn start(server: &Server, with: With, before: &[&str], host: &str) -> Self {
+    pub fn start(server: &Server, with: With, before: &[&str], host: &str) -> Self {
         let out = server.folder.path("out");
         let port = server.address.port().to_string();
         let recv = mms(&server.folder);
@@ -113,6 +115,11 @@ impl Program {
         })
     }
 
+    /// Whether it has shown letter n.
+    pub fn has_shown(&self, number: usize) -> bool {
+        self.text().contains(&format!("letter {number} "))
+    }
+
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
@@ -138,7 +145,7 @@ impl Program {
         mine.map(|row| usize::from_str_radix(row[4].split(':').nth(1).unwrap(), 16).unwrap()).sum()
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -160,7 +167,7 @@ impl Program {
     }
 
     /// Whether it sleeps and has nothing to do.
-    fn is_at_rest(&self) -> bool {
+    pub fn is_at_rest(&self) -> bool {
         self.state() == 'S' && self.unread() == 0
     }
 }
@@ -174,27 +181,48 @@ impl Drop for Program {
 }
 
 /// One reader with all his programs, and who writes to him.
-struct Story {
-    server: Server,
+pub struct Story {
+    pub server: Server,
     reader: Reader,
-    sent: usize,
+    pub sent: usize,
     /// How many of them everything is known of.
     drained: usize,
 }
 
 impl Story {
-    fn new(options: &[&str]) -> Self {
+    pub fn new(options: &[&str]) -> Self {
         let server = Server::start(&people(1, &["reader"]), &[&ROOM, options].concat());
         server.folder.write("password", PASSWORD);
         Self { server, reader: Reader::new("reader"), sent: 0, drained: 0 }
     }
 
-    fn send(&mut self, letters: usize) {
+    pub fn send(&mut self, letters: usize) {
         backlog(&self.server, "reader", self.sent..self.sent + letters);
         self.sent += letters;
     }
 
-    fn saw(&mut self, program: &Program) {
+    /// Waits until his session has begun.
+    pub fn is_online(&self) {
+        let seen = || {
+            let mut other = self.server.signed_in("observer");
+            let online = other.ask("whoelse").contains("reader");
+            other.sign_out();
+            online.then_some(())
+        };
+        eventually("his session", seen);
+    }
+
+    /// So many letters are sent while something else is done.
+    pub fn send_meanwhile(&mut self, letters: usize, done: impl FnOnce()) {
+        let (server, numbers) = (&self.server, self.sent..self.sent + letters);
+        std::thread::scope(|scope| {
+            scope.spawn(move || backlog(server, "reader", numbers));
+            done();
+        });
+        self.sent += letters;
+    }
+
+    pub fn saw(&mut self, program: &Program) {
         self.reader.saw(&program.lines());
     }
 
@@ -208,7 +236,15 @@ impl Story {
         self.drained = self.sent;
     }
 
-    fn end(mut self, tally: &mut Tally) {
+    /// As often as memory needs it.
+    pub fn drain_now_and_then(&mut self, cycle: usize) {
+        if cycle % BETWEEN_DRAINS == BETWEEN_DRAINS - 1 {
+            self.drain();
+        }
+    }
+
+    /// He reads the rest in peace.
+    pub fn end(mut self, tally: &mut Tally) {
         self.drain();
         tally.confirmed = self.sent;
         tally.heard(&mut self.reader);
@@ -216,7 +252,7 @@ impl Story {
 }
 
 /// Which of these programs are here, and why the others are not.
-fn programs(tally: &mut Tally, wanted: &[With]) -> Vec<With> {
+pub fn programs(tally: &mut Tally, wanted: &[With]) -> Vec<With> {
     let mut found = wanted.to_vec();
     found.retain(|with| {
         let probe = match with {
@@ -312,9 +348,7 @@ pub fn vanish(count: usize, tally: &mut Tally) -> Result<(), Skip> {
             }
         }
         tally.cycles += 1;
-        if cycle % BETWEEN_DRAINS == BETWEEN_DRAINS - 1 {
-            story.drain();
-        }
+        story.drain_now_and_then(cycle);
     }
     tally.notes.push(format!("{reading} killed with bytes unread"));
     tally.holds(count < BETWEEN_DRAINS || reading > 0, || "nobody had bytes unread".into());
@@ -335,27 +369,16 @@ fn is_reset(story: &mut Story, rng: &mut Rng) {
 
 /// Letters come, and he is killed; whether he had bytes unread.
 fn is_killed(story: &mut Story, mut program: Program, exit: Exit, rng: &mut Rng) -> bool {
-    // Signed in before letters come that it cannot expect.
-    eventually("its session", || {
-        story.server.signed_in("observer").ask("whoelse").contains("reader").then_some(())
-    });
-    let more = rng.below(200);
-    let server = &story.server;
-    let (sent, kill) = (story.sent, matches!(exit, Exit::KilledReading));
-    let died = std::thread::scope(|scope| {
-        let writes = scope.spawn(move || backlog(server, "reader", sent..sent + more));
-        let mut died = false;
-        while kill && !died && !writes.is_finished() {
-            died = program.is_killed_reading();
+    story.is_online();
+    let mut died = false;
+    story.send_meanwhile(rng.below(200), || {
+        for _ in 0..TRIES {
+            died = died || (matches!(exit, Exit::KilledReading) && program.is_killed_reading());
         }
-        writes.join().unwrap();
-        died
     });
-    story.sent += more;
     if !died {
-        let last = format!("letter {} ", story.sent - 1);
         // All is there that was ever sent, and nothing is under way.
-        let all = || (story.sent == 0 || program.text().contains(&last)).then_some(());
+        let all = || (story.sent == 0 || program.has_shown(story.sent - 1)).then_some(());
         eventually("the last letter", all);
         eventually("rest", || program.is_at_rest().then_some(()));
         program.kill();
