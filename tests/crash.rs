@@ -23,7 +23,8 @@ fn nothing_confirmed_is_lost_by_twenty_kills_in_a_row() {
     for round in 0..ROUNDS {
         // Letters that were not answered may be there or not, so no number is used twice.
         let load = (SENDERS, round * 1_000_000);
-        confirmed.extend(storm(&mut server, &mut present, load, &mut rng, &mut Server::kill9));
+        let mut kill = |server: &mut Server, _: &_| server.kill9();
+        confirmed.extend(storm(&mut server, &mut present, load, &mut rng, &mut kill));
         server.restart();
         // Now and then they read what waits; else it gathers.
         if rng.one_in(3) {

@@ -9,6 +9,7 @@ use super::server::{Client, PASSWORD, Server, eventually};
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Which sender sent it as his n-th.
@@ -60,6 +61,14 @@ impl Reader {
             }
             self.repeats += usize::from(known);
             *times += 1;
+        }
+    }
+
+    /// Takes in lines that came after the power was cut. In truth nobody would have been shown
+    /// them, so they may come as if for the first time; and they need not.
+    fn saw_in_vain(&mut self, lines: &[String]) {
+        for (_, one) in lines.iter().filter_map(|line| letter(line)) {
+            self.shown.entry(one).or_default();
         }
     }
 
@@ -167,10 +176,13 @@ fn type_letters(mut stream: TcpStream, first: usize) {
     }
 }
 
-/// Reads answers until the connection ends; how many letters were confirmed.
-fn count_answers(client: &mut Client) -> usize {
+/// Reads answers until the connection ends; how many letters were confirmed before the cut.
+fn count_answers(client: &mut Client, cut: &AtomicBool) -> usize {
     let mut confirmed = 0;
     while let Some(line) = client.next_line() {
+        if cut.load(Ordering::SeqCst) {
+            continue;
+        }
         // The last line may have been cut by the crash.
         if line.starts_with(">> message sent to ") || line.contains("message will be saved") {
             confirmed += 1;
@@ -180,12 +192,13 @@ fn count_answers(client: &mut Client) -> usize {
 }
 
 /// Reads what comes until the connection ends, and now and then shows a sign of life, by which
-/// letters are settled.
-fn listen(mut client: Client, mut rng: Rng) -> Vec<String> {
-    let mut lines = vec![];
+/// letters are settled. What comes after the cut is told apart.
+fn listen(mut client: Client, mut rng: Rng, cut: &AtomicBool) -> [Vec<String>; 2] {
+    let mut lines = [vec![], vec![]];
     loop {
         let open = client.read_once();
-        lines.extend(client.take_lines());
+        let late = usize::from(cut.load(Ordering::SeqCst));
+        lines[late].extend(client.take_lines());
         if !open {
             return lines;
         }
@@ -197,12 +210,15 @@ fn listen(mut client: Client, mut rng: Rng) -> Vec<String> {
 
 /// So many senders write to `absent` and `present`, who listens, until `fault` has ended the server.
 /// It tells which letters, from the `first` of each sender on, were confirmed.
+///
+/// A fault that a machine does not outlive is played on one that does. It sets the flag before it
+/// begins: what the server says from then on, it would not have said.
 pub fn storm(
     server: &mut Server,
     present: &mut Reader,
     (senders, first): (usize, usize),
     rng: &mut Rng,
-    fault: &mut dyn FnMut(&mut Server),
+    fault: &mut dyn FnMut(&mut Server, &AtomicBool),
 ) -> Vec<Letter> {
     let listener = server.signed_in(&present.name);
     let clients: Vec<Client> =
@@ -210,17 +226,18 @@ pub fn storm(
     let moment = Duration::from_micros(rng.next() % 200_000);
     let seed = rng.next();
     let mut confirmed = vec![];
-    let heard = std::thread::scope(|scope| {
-        let listener = scope.spawn(move || listen(listener, Rng::new(seed)));
+    let cut = &AtomicBool::new(false);
+    let [heard, in_vain] = std::thread::scope(|scope| {
+        let listener = scope.spawn(move || listen(listener, Rng::new(seed), cut));
         let mut counts = vec![];
         for mut client in clients {
             let typing = client.stream.try_clone().unwrap();
             scope.spawn(move || type_letters(typing, first));
-            counts.push(scope.spawn(move || count_answers(&mut client)));
+            counts.push(scope.spawn(move || count_answers(&mut client, cut)));
         }
         // A random moment is no event to wait for.
         std::thread::sleep(moment);
-        fault(server);
+        fault(server, cut);
         for (sender, count) in counts.into_iter().enumerate() {
             let count = count.join().unwrap();
             confirmed.extend((first..first + count).map(|number| (sender, number)));
@@ -229,6 +246,7 @@ pub fn storm(
     });
     println!("ended after {moment:?}: {} confirmed, {} heard", confirmed.len(), heard.len());
     present.saw(&heard);
+    present.saw_in_vain(&in_vain);
     confirmed
 }
 

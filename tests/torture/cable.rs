@@ -37,6 +37,8 @@ impl Machine {
         program("ip", &["link", "set", "lo", "up"])?;
         let mut command = Command::new("unshare");
         command.args(["--net", "sleep", "1000000"]).stdin(Stdio::null());
+        // There scripts/torture looks for what is left behind.
+        command.current_dir(std::env::temp_dir());
         let machine = Self(command.spawn().map_err(|e| Skip(format!("unshare: {e}")))?);
         let id = machine.0.id().to_string();
         let apart = || {

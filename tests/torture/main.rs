@@ -142,3 +142,15 @@ fn cable() {
         torture(row("cable"), |count, tally| skip.map_or_else(|| cable::pulled(count, tally), Err));
     });
 }
+
+/// The script and the table in README.md name every row, with its counts.
+#[test]
+fn the_script_knows_the_rows() {
+    let script = include_str!("../../scripts/torture");
+    let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+    assert!(script.contains(&format!("rows=({})", names.join(" "))), "{names:?}");
+    for Row { name, counts, .. } in &ROWS {
+        let line = format!("{name:9} {:>7} {:>8}  ", counts.quick, counts.full);
+        assert!(script.lines().any(|one| one.starts_with(&line)), "{line}");
+    }
+}
