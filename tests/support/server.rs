@@ -164,6 +164,19 @@ impl Server {
         assert_eq!(self.child.wait().unwrap().signal(), Some(9), "it had ended by itself before");
     }
 
+    /// Its end by itself; if that does not come it is killed, and nothing is returned.
+    pub fn ends_by_itself(&mut self) -> Option<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.end();
+        None
+    }
+
     /// Sees to it that it has ended, by itself or now; returns how.
     pub fn end(&mut self) -> ExitStatus {
         // Fails only if it has ended already.

@@ -1,5 +1,5 @@
-//! A file system on a disk that obeys: its power can be cut, it can fail for good and be mended,
-//! and it can be filled up. A file behind a loop device; root only.
+//! A file system on a disk that obeys: its power can be cut, and it can be filled up. A file behind
+//! a loop device; root only.
 
 use super::campaign::Skip;
 use crate::support::server::{Folder, eventually};
@@ -9,31 +9,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// System calls that the standard library has no words for, asked for by line.
-///
-/// `EXT4_IOC_SHUTDOWN` without a flush of the journal is what a power cut leaves on the disk.
-/// `LOOP_SET_STATUS64` with a size limit makes each access beyond it an I/O error of the device,
-/// and takes nothing from the file behind it.
+/// A system call that the standard library has no words for, asked for by line:
+/// `EXT4_IOC_SHUTDOWN` without a flush of the journal leaves on the disk what a power cut does.
 const HANDS: &str = r#"
 import fcntl, os, struct, sys
-def limit(device, size):
-    fd = os.open(device, os.O_RDWR)
-    status = bytearray(232)
-    fcntl.ioctl(fd, 0x4C05, status)
-    struct.pack_into("Q", status, 32, size)
-    fcntl.ioctl(fd, 0x4C04, bytes(status))
-    os.close(fd)
 def cut(folder):
     fd = os.open(folder, os.O_RDONLY)
     fcntl.ioctl(fd, 0x8004587D, struct.pack("I", 2))
     os.close(fd)
 print("ready", flush=True)
 for line in sys.stdin:
-    word, place = line.rstrip("\n").split(" ", 1)
     try:
-        if word == "cut": cut(place)
-        if word == "fail": limit(place, 65536)
-        if word == "mend": limit(place, 0)
+        cut(line.rstrip("\n"))
         print("done", flush=True)
     except OSError as e:
         print(e, flush=True)
@@ -72,9 +59,8 @@ impl Device {
         };
         let mut device = Self { folder, device, hands, orders, answers };
         device.try_mount()?;
-        // Some machines have loop devices and forbid what is done to them here.
-        device.order("mend", &device.device.clone()).map_err(Skip)?;
-        device.order("cut", device.folder.path("disk").to_str().unwrap()).map_err(Skip)?;
+        // Some machines have loop devices and forbid this.
+        device.try_cut().map_err(Skip)?;
         device.unmount();
         device.try_mount()?;
         Ok(device)
@@ -90,20 +76,19 @@ impl Device {
         program("mount", &["-t", "ext4", &self.device, at.to_str().unwrap()]).map(drop)
     }
 
-    /// The power is cut: nothing is written any more, and each access fails.
+    /// The power is cut: nothing is written any more, and each access fails. [`Device::again`]
+    /// brings it back.
     pub fn cut(&mut self) {
-        let place = self.folder.path("disk").to_str().unwrap().to_owned();
-        self.order("cut", &place).unwrap();
+        self.try_cut().unwrap();
     }
 
-    /// From now on each access fails that really goes to the device.
-    pub fn fail(&mut self) {
-        self.order("fail", &self.device.clone()).unwrap();
-    }
-
-    /// It works again, once [`Device::again`] is through.
-    pub fn mend(&mut self) {
-        self.order("mend", &self.device.clone()).unwrap();
+    fn try_cut(&mut self) -> Result<(), String> {
+        let mut answer = String::new();
+        let place = self.folder.path("disk");
+        writeln!(self.orders, "{}", place.display()).map_err(|e| e.to_string())?;
+        self.answers.read_line(&mut answer).map_err(|e| e.to_string())?;
+        let answer = answer.trim_end();
+        if answer == "done" { Ok(()) } else { Err(format!("EXT4_IOC_SHUTDOWN: {answer}")) }
     }
 
     /// Forgets what was not written, and mounts what is on the disk.
@@ -120,14 +105,6 @@ impl Device {
         eventually("the end of the file system's use", || {
             program("umount", &[at.to_str().unwrap()]).is_ok().then_some(())
         });
-    }
-
-    fn order(&mut self, word: &str, place: &str) -> Result<(), String> {
-        let mut answer = String::new();
-        writeln!(self.orders, "{word} {place}").map_err(|e| e.to_string())?;
-        self.answers.read_line(&mut answer).map_err(|e| e.to_string())?;
-        let answer = answer.trim_end();
-        if answer == "done" { Ok(()) } else { Err(format!("{word} {place}: {answer}")) }
     }
 }
 

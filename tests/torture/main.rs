@@ -33,7 +33,7 @@ const ROWS: [Row; 11] = [
     },
     Row {
         name: "io-error",
-        fault: "the device fails for good under the load of 8 senders",
+        fault: "a write or a sync reports EIO under the load of 8 senders",
         counts: Counts { ci: 3, quick: 20, full: 200 },
     },
     Row {
@@ -94,7 +94,6 @@ fn power_cut() {
 }
 
 #[test]
-#[ignore = "needs root and loop devices; scripts/torture runs it"]
 fn io_error() {
     torture(row("io-error"), falls::io_error);
 }

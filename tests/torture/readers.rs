@@ -15,6 +15,7 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Letters that wait when a reader of a backlog comes.
 const BACKLOG: usize = 10_000;
@@ -158,7 +159,13 @@ impl Program {
         }
         self.signal("STOP");
         eventually("the stop", || (self.state() == 'T').then_some(()));
-        if self.unread() > 0 {
+        // What it does not read piles up, until its kernel takes no more or nothing more comes.
+        let mut unread = usize::MAX;
+        while unread != self.unread() {
+            unread = self.unread();
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        if unread > 0 {
             self.kill();
             return true;
         }
