@@ -94,15 +94,22 @@ pub fn pulled(count: usize, tally: &mut Tally) -> Result<(), Skip> {
         story.is_online();
         let number = story.sent + rng.below(100);
         let letters = 100 + rng.below(100);
+        let stops = rng.one_in(2);
         story.send_meanwhile(letters, || {
             // Somewhere among them.
             let come = || reader.has_shown(number).then_some(());
             eventually("letters", come);
+            if stops {
+                // His kernel acknowledges what nobody will ever read.
+                reader.stops();
+            }
             cable("down");
         });
-        // Nothing is on its way to him any more.
-        eventually("rest", || reader.is_at_rest().then_some(()));
-        reader.kill();
+        if !reader.is_killed_reading() {
+            // Nothing is on its way to him any more.
+            eventually("rest", || reader.is_at_rest().then_some(()));
+            reader.kill();
+        }
         story.saw(&reader);
         cable("up");
         tally.cycles += 1;

@@ -34,7 +34,7 @@ const ROWS: [Row; 11] = [
     Row {
         name: "io-error",
         fault: "a write or a sync reports EIO under the load of 8 senders",
-        counts: Counts { ci: 3, quick: 20, full: 200 },
+        counts: Counts { ci: 4, quick: 20, full: 200 },
     },
     Row {
         name: "disk-full",

@@ -151,12 +151,8 @@ impl Program {
         self.child.wait().unwrap();
     }
 
-    /// Kills it if it has bytes unread.
-    fn is_killed_reading(&mut self) -> bool {
-        if self.with == With::Recv {
-            self.kill();
-            return true;
-        }
+    /// Stops it for a moment, in which letters pile up unread.
+    pub fn stops(&self) {
         self.signal("STOP");
         eventually("the stop", || (self.state() == 'T').then_some(()));
         // What it does not read piles up, until its kernel takes no more or nothing more comes.
@@ -165,7 +161,16 @@ impl Program {
             unread = self.unread();
             std::thread::sleep(Duration::from_millis(3));
         }
-        if unread > 0 {
+    }
+
+    /// Kills it if it has bytes unread.
+    pub fn is_killed_reading(&mut self) -> bool {
+        if self.with == With::Recv {
+            self.kill();
+            return true;
+        }
+        self.stops();
+        if self.unread() > 0 {
             self.kill();
             return true;
         }
