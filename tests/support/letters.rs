@@ -5,12 +5,12 @@
 //! that wants none asks [`Reader::is_content`].
 
 use super::rng::Rng;
-use super::server::{Client, PASSWORD, Server, eventually};
+use super::server::{Client, PASSWORD, PATIENCE, Server, eventually};
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Which sender sent it as his n-th.
 pub type Letter = (usize, usize);
@@ -177,9 +177,10 @@ fn type_letters(mut stream: TcpStream, first: usize) {
 }
 
 /// Reads answers until the connection ends; how many letters were confirmed before the cut.
-fn count_answers(client: &mut Client, cut: &AtomicBool) -> usize {
+fn count_answers(client: &mut Client, cut: &AtomicBool, answered: &AtomicBool) -> usize {
     let mut confirmed = 0;
     while let Some(line) = client.next_line() {
+        answered.store(true, Ordering::SeqCst);
         if cut.load(Ordering::SeqCst) {
             continue;
         }
@@ -226,14 +227,19 @@ pub fn storm(
     let moment = Duration::from_micros(rng.next() % 200_000);
     let seed = rng.next();
     let mut confirmed = vec![];
-    let cut = &AtomicBool::new(false);
+    let (cut, answered) = (&AtomicBool::new(false), &AtomicBool::new(false));
+    // Mostly somebody is confirmed, however slow the disk is.
+    let (at_once, start) = (rng.one_in(4), Instant::now());
     let [heard, in_vain] = std::thread::scope(|scope| {
         let listener = scope.spawn(move || listen(listener, Rng::new(seed), cut));
         let mut counts = vec![];
         for mut client in clients {
             let typing = client.stream.try_clone().unwrap();
             scope.spawn(move || type_letters(typing, first));
-            counts.push(scope.spawn(move || count_answers(&mut client, cut)));
+            counts.push(scope.spawn(move || count_answers(&mut client, cut, answered)));
+        }
+        while !at_once && !answered.load(Ordering::SeqCst) && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
         }
         // A random moment is no event to wait for.
         std::thread::sleep(moment);

@@ -58,7 +58,7 @@ impl Companion<'_> {
                 command
             }
         };
-        command.args(["client", "--user", "away", "--password-file", "password", "127.0.0.1"]);
+        command.args(["client", "--user", "absent", "--password-file", "password", "127.0.0.1"]);
         command.arg(self.server.address.port().to_string());
         command.env("HOME", self.path("home")).env_remove("XDG_DATA_HOME");
         let errors = File::create(self.path("errors")).unwrap();
@@ -111,6 +111,17 @@ impl Companion<'_> {
     }
 }
 
+/// Ends the program that a strace runs; it would outlive the strace.
+fn end_traced(strace: &mut Child) {
+    let id = strace.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    for child in children.unwrap_or_default().split_whitespace() {
+        // It may have ended by now.
+        _ = Command::new("kill").args(["-s", "KILL", child]).status();
+    }
+    _ = strace.kill();
+}
+
 /// Before what it died, as the call tells that was begun last.
 fn point(log: &str) -> &'static str {
     let last = log
@@ -126,16 +137,16 @@ fn point(log: &str) -> &'static str {
 pub fn companion(count: usize, tally: &mut Tally) -> Result<(), Skip> {
     program("strace", &["-qq", "-o", "/dev/null", "-e", "inject=fdatasync:signal=KILL", "true"])?;
     let mut rng = Rng::from_env(6);
-    let server = Server::start(&people(1, &["away"]), &["--duplicate", "replace"]);
+    let server = Server::start(&people(1, &["absent"]), &["--duplicate", "replace"]);
     server.folder.write("password", PASSWORD);
-    let mut companion = Companion { server: &server, reader: Reader::new("away"), runs: 0 };
+    let mut companion = Companion { server: &server, reader: Reader::new("absent"), runs: 0 };
     companion.runs_once("Welcome");
     let inbox = companion.inbox().to_str().unwrap().to_owned();
     let mut sender = server.signed_in("sender0");
     let mut met: BTreeMap<&str, usize> = BTreeMap::new();
     let mut sent = 0;
     let mut send = || {
-        let answer = sender.ask(&format!("send away letter {sent} hi"));
+        let answer = sender.ask(&format!("send absent letter {sent} hi"));
         assert!(answer.contains("message sent") || answer.contains("saved"), "{answer}");
         sent += 1;
         sent
@@ -145,7 +156,7 @@ pub fn companion(count: usize, tally: &mut Tally) -> Result<(), Skip> {
         (0..rng.below(4)).for_each(|_| _ = send());
         let out = format!("{}/out-{}", server.folder.path("").display(), companion.runs + 1);
         let before = match cycle % 5 {
-            0 | 4 => companion.strace("write", &inbox, 1 + rng.below(12)),
+            0 | 4 => companion.strace("pwrite64", &inbox, 1 + rng.below(30)),
             1 => companion.strace("fdatasync", &inbox, 1 + rng.below(5)),
             2 => companion.strace("write", &out.replace("//", "/"), 1 + rng.below(8)),
             _ => companion.strace("sendto", "", 4 + rng.below(6)),
@@ -154,7 +165,7 @@ pub fn companion(count: usize, tally: &mut Tally) -> Result<(), Skip> {
         let mut left = LETTERS_MOST;
         while child.try_wait().unwrap().is_none() {
             if left == 0 {
-                child.kill().unwrap();
+                end_traced(&mut child);
                 tally.unexpected(format!("cycle {cycle}: it did not die: {before:?}"));
                 break;
             }

@@ -19,15 +19,15 @@ const BETWEEN_DRAINS: usize = 25;
 
 /// Two readers, of whom one listens while the senders write.
 struct Readers {
-    away: Reader,
+    absent: Reader,
     present: Reader,
     confirmed: Vec<Letter>,
 }
 
 impl Readers {
     fn new() -> Self {
-        let (away, present) = (Reader::new("away"), Reader::new("present"));
-        Self { away, present, confirmed: vec![] }
+        let (absent, present) = (Reader::new("absent"), Reader::new("present"));
+        Self { absent, present, confirmed: vec![] }
     }
 
     /// Senders write until `fault` has ended the server.
@@ -55,7 +55,7 @@ impl Readers {
             self.present.reads_all(server, leave);
         }
         if rng.one_in(5) {
-            self.away.reads_all(server, Leave::Reset);
+            self.absent.reads_all(server, Leave::Reset);
         }
         if cycle % BETWEEN_DRAINS == BETWEEN_DRAINS - 1 {
             self.drain(server, (cycle + 1) * 1_000_000);
@@ -63,7 +63,7 @@ impl Readers {
     }
 
     fn drain(&mut self, server: &Server, next: usize) {
-        for reader in [&mut self.away, &mut self.present] {
+        for reader in [&mut self.absent, &mut self.present] {
             reader.reads_all(server, Leave::SigningOut);
             reader.misses(&self.confirmed);
             reader.has_all(server);
@@ -77,7 +77,7 @@ impl Readers {
         self.drain(server, usize::MAX);
         server.end();
         server.restart();
-        for reader in [&mut self.away, &mut self.present] {
+        for reader in [&mut self.absent, &mut self.present] {
             reader.has_all(server);
             tally.heard(reader);
         }
@@ -86,7 +86,7 @@ impl Readers {
 }
 
 fn readers_and_senders() -> Vec<String> {
-    people(SENDERS, &["away", "present"])
+    people(SENDERS, &["absent", "present"])
 }
 
 fn server_on(device: &Device) -> Server {
@@ -185,7 +185,7 @@ pub fn disk_full(count: usize, tally: &mut Tally) -> Result<(), Skip> {
     let mut server = server_on(&device);
     let mut ended = 0;
     for cycle in 0..count {
-        let mut reader = Reader::new("away");
+        let mut reader = Reader::new("absent");
         let mut confirmed = vec![];
         let filler = Filler(&device);
         filler.leave(rng.below(3 << 20));
@@ -230,7 +230,7 @@ fn write_until_refused(
     let text = "x".repeat(1900);
     for first in (first..).step_by(AT_ONCE) {
         let numbers = first..first + AT_ONCE;
-        let letter = |number| format!("send away letter {number} {text}\n");
+        let letter = |number| format!("send absent letter {number} {text}\n");
         let letters: String = numbers.clone().map(letter).collect();
         sender.stream.write_all(letters.as_bytes()).ok()?;
         for number in numbers {

@@ -50,7 +50,7 @@ fn request(number: usize) -> String {
         7 => format!("single.{number}"),
         _ => format!("torture:{}", number + 1),
     };
-    format!("@{number} send ={key} away letter {number}\n")
+    format!("@{number} send ={key} absent letter {number}\n")
 }
 
 /// Says all of it, reads some of the answers, and is gone.
@@ -90,7 +90,7 @@ fn is_through(
 fn takes_all(server: &Server) -> Vec<(String, usize)> {
     let mut client = server.greeted();
     client.ask("coded 1");
-    let welcome = client.ask(&format!("signin away listener plain {PASSWORD}"));
+    let welcome = client.ask(&format!("signin absent listener plain {PASSWORD}"));
     let waiting: usize = welcome.split(' ').nth(3).unwrap().parse().unwrap();
     let mut taken = vec![];
     for _ in 0..waiting {
@@ -112,7 +112,7 @@ fn takes_all(server: &Server) -> Vec<(String, usize)> {
 pub fn ok_lost(count: usize, tally: &mut Tally) -> Result<(), Skip> {
     let mut rng = Rng::from_env(5);
     let room = ["--mailbox-letters", "1000000", "--mailbox-bytes", "1000000000"];
-    let mut server = Server::start(&people(1, &["away"]), &room);
+    let mut server = Server::start(&people(1, &["absent"]), &room);
     let mut ids = Ids::new();
     let mut crashes = 0;
     for first in (0..count).step_by(AT_ONCE) {

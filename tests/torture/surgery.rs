@@ -37,7 +37,7 @@ pub enum End {
 }
 
 /// A spool on a disk in memory, whose newest segment has at least so many bytes; all segments but
-/// the last are of about `segment_bytes`. Letter n is `sender0: letter n …` for `away`.
+/// the last are of about `segment_bytes`. Letter n is `sender0: letter n …` for `absent`.
 pub fn spool(letters: usize, least_bytes: usize, segment_bytes: u32, end: End) -> SimDisk {
     let disk = SimDisk::new();
     let config = Config { sync: Sync::Always, segment_bytes };
@@ -49,7 +49,7 @@ pub fn spool(letters: usize, least_bytes: usize, segment_bytes: u32, end: End) -
             break;
         }
         let mut to = String::new();
-        push_recipient(&mut to, Recipient { name: "away", offered: false });
+        push_recipient(&mut to, Recipient { name: "absent", offered: false });
         let seq = u32::try_from(n).unwrap();
         let id = LetterId { epoch: spool.epoch(), seq };
         let body = format!("letter {n} {}", "ab=L\n0\n".repeat(rng.below(9)));
@@ -80,7 +80,7 @@ fn open(disk: &SimDisk) -> Result<Found, String> {
     let config = Config { sync: Sync::Always, segment_bytes: 1 << 24 };
     let mut visit = |record: &Record<'_>, at, _: &mut _| {
         if let Record::Letter(letter) = record {
-            assert!(recipients(letter.to).all(|one| one.name == "away"));
+            assert!(recipients(letter.to).all(|one| one.name == "absent"));
             places.insert(letter.id.seq, at);
         }
     };
@@ -191,7 +191,7 @@ pub fn bits(count: usize, tally: &mut Tally) -> Result<(), Skip> {
 /// A spool in a real folder, and a user to read it.
 pub fn put_down(disk: &SimDisk) -> Folder {
     let folder = Folder::new();
-    folder.write("users", &users_file(&people(1, &["away"])));
+    folder.write("users", &users_file(&people(1, &["absent"])));
     fs::DirBuilder::new().mode(0o700).create(folder.path("spool")).unwrap();
     for (name, bytes) in disk.contents() {
         fs::write(folder.path("spool").join(name), bytes).unwrap();
@@ -199,10 +199,10 @@ pub fn put_down(disk: &SimDisk) -> Folder {
     folder
 }
 
-/// The numbers of the letters that `away` is shown, in their order.
-pub fn read_by_away(server: &Server) -> Vec<u32> {
+/// The numbers of the letters that `absent` is shown, in their order.
+pub fn read_by_absent(server: &Server) -> Vec<u32> {
     let mut client = server.greeted();
-    let waiting = waiting(&client.sign_in("away", PASSWORD));
+    let waiting = waiting(&client.sign_in("absent", PASSWORD));
     let mut shown = vec![];
     while shown.len() < waiting {
         // What stands behind a bar belongs to the letter before it.
@@ -228,7 +228,7 @@ fn shown_by_a_server(
     let wanted = if silent { Some(0) } else { Some(65) };
     tally.holds(code == wanted, || format!("{what}: mms spool check ended with {code:?}"));
     let server = Server::start_in(folder, &[]);
-    let shown = read_by_away(&server);
+    let shown = read_by_absent(&server);
     let wanted: Vec<u32> = left.keys().copied().collect();
     tally.holds(shown == wanted, || format!("{what}: {shown:?} instead of {wanted:?}"));
     let told = server.log().contains("[WARN ] spool: ");
