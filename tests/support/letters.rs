@@ -169,7 +169,8 @@ pub fn people(senders: usize, readers: &[&str]) -> Vec<String> {
 /// Types letters from the `first` on until the connection ends, a few in each write.
 fn type_letters(mut stream: TcpStream, first: usize) {
     for number in first.. {
-        let text = format!("send (absent present) letter {number} {}\n", "x".repeat(number % 300));
+        let filler = "x".repeat(number % 300);
+        let text = format!("send (absent present) letter {number} {filler}\n");
         if stream.write_all(text.as_bytes()).is_err() {
             return;
         }
@@ -209,8 +210,8 @@ fn listen(mut client: Client, mut rng: Rng, cut: &AtomicBool) -> [Vec<String>; 2
     }
 }
 
-/// So many senders write to `absent` and `present`, who listens, until `fault` has ended the server.
-/// It tells which letters, from the `first` of each sender on, were confirmed.
+/// So many senders write to `absent` and to `present`, who listens, until `fault` has ended the
+/// server. It tells which letters, from the `first` of each sender on, were confirmed.
 ///
 /// A fault that a machine does not outlive is played on one that does. It sets the flag before it
 /// begins: what the server says from then on, it would not have said.
@@ -250,7 +251,8 @@ pub fn storm(
         }
         listener.join().unwrap()
     });
-    println!("ended after {moment:?}: {} confirmed, {} heard", confirmed.len(), heard.len());
+    let counts = (confirmed.len(), heard.len());
+    println!("ended after {moment:?}; confirmed and heard: {counts:?}");
     present.saw(&heard);
     present.saw_in_vain(&in_vain);
     confirmed

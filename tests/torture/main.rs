@@ -148,8 +148,10 @@ fn the_script_knows_the_rows() {
     let script = include_str!("../../scripts/torture");
     let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
     assert!(script.contains(&format!("rows=({})", names.join(" "))), "{names:?}");
-    for Row { name, counts, .. } in &ROWS {
+    for Row { name, fault, counts } in &ROWS {
         let line = format!("{name:9} {:>7} {:>8}  ", counts.quick, counts.full);
         assert!(script.lines().any(|one| one.starts_with(&line)), "{line}");
+        let told = format!("| `{name}` | {fault} |");
+        assert!(include_str!("../../README.md").contains(&told), "{told}");
     }
 }
