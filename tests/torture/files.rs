@@ -155,7 +155,7 @@ fn refuses(folder: &Folder, what: &str, code: i32, words: &str, tally: &mut Tall
 fn starts(folder: Folder, what: &str, letters: &[u32], words: Option<&str>, tally: &mut Tally) {
     tally.confirmed += letters.len();
     let mut server = Server::start_in(folder, &[]);
-    let shown = read_by_absent(&server);
+    let shown = read_by_absent(&server).letters;
     tally.delivered += shown.len();
     tally.holds(shown == letters, || format!("{what}: {shown:?} instead of {letters:?}"));
     let log = server.log();
@@ -168,6 +168,6 @@ fn starts(folder: Folder, what: &str, letters: &[u32], words: Option<&str>, tall
     // The next start finds it mended.
     server.kill9();
     server.restart();
-    let shown = read_by_absent(&server);
+    let shown = read_by_absent(&server).letters;
     tally.holds(shown.is_empty(), || format!("{what}: {shown:?} came twice"));
 }
