@@ -6,6 +6,7 @@
 //! handle(event)…  tick()      decided, records gather in memory
 //! commit()                    one write, one fdatasync if a promise stands on it
 //! release(say)                only now anything is said
+//! prepare()                   a piece of the room that later turns write to
 //! ```
 //!
 //! What is said is held by batch: a commit that finishes later would release its batch later.
@@ -22,8 +23,10 @@ use crate::proto::plain::Showing;
 use crate::proto::reply::Reply;
 use crate::store::disk::Disk;
 use crate::store::ledger::Ledger;
+use crate::store::ready::Tidings;
 use crate::store::recovery::{Recovery, SpoolError};
-use crate::store::spool::{Ask, Config, Spool};
+pub use crate::store::spool::Load;
+use crate::store::spool::{Ask, Config, Measure, Spool};
 use crate::time::{Millis, Now};
 use log::{error, info, warn};
 use std::io;
@@ -110,6 +113,9 @@ impl<D: Disk> Engine<D> {
         // its first batch was torn, and marks that older segments still have are missing in it.
         // So all marks are repeated, durably, before an older segment can go.
         let Self { hub, spool, held, .. } = &mut engine;
+        let mut marks = Measure::default();
+        hub.checkpoint(now.unix_ms, &mut marks);
+        spool.roll_unless_fits(marks.bytes);
         hub.checkpoint(now.unix_ms, spool);
         spool.repeated();
         let turn = &mut Turn { now, journal: spool, out: held };
@@ -136,6 +142,7 @@ impl<D: Disk> Engine<D> {
 
     /// A new segment begins with what must outlive the older ones.
     fn begin(&mut self, now: Now) {
+        self.spool.make_way();
         if self.spool.roll_due() {
             self.hub.checkpoint(now.unix_ms, &mut self.spool);
             self.spool.repeated();
@@ -149,7 +156,28 @@ impl<D: Disk> Engine<D> {
         if self.spool.compact_due() {
             return Some(Millis(0));
         }
-        self.hub.deadline()
+        [self.hub.deadline(), self.spool.prepare_at()].into_iter().flatten().min()
+    }
+
+    /// Whether this turn has gathered so much that lines had better wait for the next one.
+    #[must_use]
+    pub fn has_enough(&self) -> bool {
+        self.spool.is_batch_full()
+    }
+
+    /// Makes a piece of the room ready that later turns write to. Called when everything that
+    /// could be said was said. A full disk is no error; after an error the process must end.
+    pub fn prepare(&mut self, now: Millis, load: Load) -> io::Result<()> {
+        match self.spool.prepare(now, load)? {
+            None => {}
+            Some(Tidings::Full(why)) => warn!(
+                "the disk is full: {why}; {} KiB are ready, with less than half of what is wanted \
+                 messages are refused, and all else goes on",
+                self.spool.ready_bytes() >> 10
+            ),
+            Some(Tidings::Room) => info!("the disk is not full any more"),
+        }
+        Ok(())
     }
 
     /// What a line to be handed over from `conn` may be.

@@ -17,6 +17,7 @@
 //! decide  the hub handles each event: replies and records gather in memory
 //! commit  one write and one fdatasync for the whole turn, if a promise stands on it
 //! speak   only now are replies and letters handed to the ports, each written at once
+//! prepare a piece of the room that the journal will be written to
 //! reap    what was closed is freed, and the hub hears of it first in the next turn
 //! ```
 //!
@@ -92,7 +93,9 @@
 //! | **[`store`]** | **what touches the file system** |
 //! | [`store::disk`] | the seam: a directory, or a simulated one |
 //! | [`store::record`] | a record as a line of bytes with a checksum |
-//! | [`store::spool`] | the journal: append, commit, read, compact |
+//! | [`store::files`] | what the files of a spool are called, and where a segment ends |
+//! | [`store::spool`] | the journal: append, commit, read, compact, and keep room |
+//! | [`store::ready`] | files of zeros, so that a full disk can be written to |
 //! | [`store::recovery`] | the journal at the start: torn, damaged, or whole |
 //! | [`store::losses`] | what is lost and must still be told |
 //! | [`store::foresight`] | what a start would find and repair |
@@ -101,7 +104,8 @@
 //! | [`store::survey`] | a look at a spool that changes nothing |
 //! | [`store::users`] | the password file |
 //! | **[`net`]** | **the shell: sockets, clocks, signals** |
-//! | `net::server` | listening, and the turn |
+//! | `net::server` | the turn |
+//! | `net::listen` | the listening socket |
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
 //! | `net::saves` | changes of the password file, without waiting for whoever has it locked |
 //! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |

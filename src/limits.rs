@@ -154,8 +154,28 @@ pub const STOP_MS: u64 = 5000;
 /// How long to wait before accepting again when descriptors are used up, in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 1000;
 
-/// Size at which the journal goes on in a new segment, in bytes.
-pub const SEGMENT_BYTES: u32 = 16 << 20;
+/// Room kept ready on the disk for the journal, in MiB: two segments of 16. Messages are taken as
+/// long as one of them is whole; that one is for what must go on when the disk is full.
+pub const RESERVE_MIB: u32 = 32;
+/// Least of that, if there is any: in half of it the largest message must find room.
+pub const RESERVE_MIB_LEAST: u32 = 2;
+/// Most of that: a segment is read at once when the server starts.
+pub const RESERVE_MIB_MOST: u32 = 512;
+/// Files kept ready: the last is never used for messages.
+pub const SPARES: u32 = 2;
+/// Size of the file of a segment, in bytes.
+pub const SEGMENT_FILE_BYTES: u32 = (RESERVE_MIB / SPARES) << 20;
+/// Part of that behind which the journal goes on in a new segment, and which is kept for the rest
+/// of the turn, for what the segment repeats, and for marks when the disk is full.
+pub const SLACK_PART: u32 = 4;
+/// Part of the same that the records of one turn may fill before lines wait for the next turn: a
+/// million bytes are far more than a disk needs to be busy.
+pub const BATCH_PART: u32 = 16;
+/// Bytes of zeros written ahead in one turn: a fraction of a millisecond, and less than a disk
+/// does while one message is synced.
+pub const FILL_BYTES: usize = 256 << 10;
+/// How long to wait before a full disk is asked for room again, in milliseconds.
+pub const FILL_RETRY_MS: u64 = 5000;
 /// Records or bytes that one step of compaction looks at: well below a millisecond.
 pub const COMPACT_RECORDS: usize = 256;
 /// Lost letters that a notice to their reader names: with the longest names it fits into a message.
@@ -185,5 +205,16 @@ const _: () = assert!(AWAY_BYTES <= BODY_BYTES);
 const RECEIPT_BYTES: usize = "115 delivered 4294967295.4294967295 \r\n".len() + NAME_BYTES;
 const _: () = assert!(RECEIPTS * RECEIPT_BYTES < OUTPUT_CLOSE_BYTES / 2);
 const _: () = assert!(RECEIPTS >= LIST_RECIPIENTS && RECEIPTS < RECEIPTS_ALL);
+const _: () = assert!(RESERVE_MIB_LEAST <= RESERVE_MIB && RESERVE_MIB <= RESERVE_MIB_MOST);
+// Behind a full batch the largest message still fits: also a broadcast to everyone, by default.
+const _: () = assert!(
+    (SEGMENT_FILE_BYTES / SLACK_PART - SEGMENT_FILE_BYTES / BATCH_PART) as usize
+        > CONNECTIONS * (NAME_BYTES + 2) + COUNTED_BYTES + 1024
+);
+const _: () = {
+    let file = (RESERVE_MIB_LEAST / SPARES) << 20;
+    let most = COUNTED_BYTES + LIST_RECIPIENTS * (NAME_BYTES + 2) + 1024;
+    assert!((file / SLACK_PART - file / BATCH_PART) as usize > most);
+};
 const _: () = assert!(USERS_LINE_BYTES > NAME_BYTES + 1 + PASSWORD_BYTES);
 const _: () = assert!(ROUNDS_LEAST <= ROUNDS_DEFAULT && ROUNDS_DEFAULT <= ROUNDS_MOST);

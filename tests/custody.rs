@@ -11,9 +11,10 @@ use mms::engine::{Engine, Output};
 use mms::proto::name::UserName;
 use mms::proto::reply::Reply;
 use mms::store::custody::{Decision, decide};
+use mms::store::files::segment_file;
 use mms::store::foresight::foresee;
 use mms::store::record::{self, Header};
-use mms::store::recovery::{Recovery, SpoolError, segment_file};
+use mms::store::recovery::{Recovery, SpoolError};
 use mms::store::spool::{Config, Sync};
 use mms::store::survey::{Survey, read_letter};
 use mms::time::{Millis, Now};
@@ -59,7 +60,7 @@ impl Server {
             password_rounds: 1,
         };
         let now = Now { mono: Millis(1), unix_ms: UNIX_MS };
-        let config = Config { sync: Sync::Always, segment_bytes };
+        let config = Config { segment_bytes, ..Config::with_reserve(Sync::Always, 0) };
         let mut entropy = |bytes: &mut [u8]| -> io::Result<()> {
             bytes.fill(7);
             Ok(())

@@ -111,7 +111,8 @@ fn two_hundred_who_connect_and_reset() {
         }
         client.reset();
     }
-    eventually("their ends", || (server.descriptors() == before).then_some(()));
+    // One more may have been open at first, for the room that is made ready after the start.
+    eventually("their ends", || (server.descriptors() <= before).then_some(()));
     server.signed_in("fred");
 }
 

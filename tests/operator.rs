@@ -489,7 +489,10 @@ fn a_strict_server_leaves_a_damaged_spool_alone() {
         files.pop().unwrap()
     };
     let path = newest(&server);
-    let torn = [&fs::read(&path).unwrap()[..], b"=L 000"].concat();
+    // Behind what was written there is room that was not used yet.
+    let mut torn = fs::read(&path).unwrap();
+    let end = 1 + torn.iter().rposition(|&byte| byte != 0).unwrap();
+    torn.splice(end..(end + 6).min(torn.len()), *b"=L 000");
     fs::write(path, torn).unwrap();
     let (code, checked, _) = spool(&server, &["check"]);
     assert_eq!(code, Some(0));

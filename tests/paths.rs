@@ -10,7 +10,7 @@ use mms::core::record::{
     Journal, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
 };
 use mms::crypto::{decode_text, encode_text};
-use mms::engine::{Engine, Output, SavePassword};
+use mms::engine::{Engine, Load, Output, SavePassword};
 use mms::limits::{CREDIT_LETTERS, PASSWORD_CHANGES, PROBE_DEAD_MS, ROUNDS_A_SLICE};
 use mms::proto::name::UserName;
 use mms::proto::plain;
@@ -61,8 +61,7 @@ fn open(disk: &SimDisk, users: &[(&str, u32)], now: Now) -> Engine<SimDisk> {
         bytes.fill(7);
         Ok(())
     };
-    let opened =
-        Engine::open(disk.clone(), Config::default(), rules(), entries(users), now, &mut entropy);
+    let opened = Engine::open(disk.clone(), config(), rules(), entries(users), now, &mut entropy);
     opened.expect("the disk is well").0
 }
 
@@ -116,6 +115,7 @@ impl House {
             }
         });
         released.expect("the disk is well");
+        self.engine.prepare(self.now.mono, Load::Idle).expect("the disk is well");
         self.engine.deadline().is_some_and(|at| at <= self.now.mono)
     }
 
@@ -376,6 +376,11 @@ fn a_name_that_went_while_the_server_was_down_has_its_letters_held() {
     assert_eq!(house.heard(1)[2], ">> Welcome fred, you have no messages waiting");
 }
 
+/// These stories are not about the disk.
+fn config() -> Config {
+    Config::with_reserve(Sync::Always, 0)
+}
+
 /// A journal that nobody reads.
 struct Paper;
 
@@ -385,6 +390,10 @@ impl Journal for Paper {
     }
 
     fn release(&mut self, _: Location) {}
+
+    fn has_room(&self, _: usize) -> bool {
+        true
+    }
 }
 
 #[test]
@@ -503,8 +512,16 @@ fn who_waits_for_a_first_session_does_not_get_in_with_a_password_that_is_over() 
 /// once for each turn.
 #[test]
 fn many_keys_do_not_make_each_message_a_segment() {
+    for spares in [0, 2] {
+        many_keys(spares);
+    }
+}
+
+fn many_keys(spares: usize) {
     let mut house = House::with(&[("fred", 1)]);
-    let config = Config { sync: Sync::Always, segment_bytes: 4000 };
+    let (sync, segment_bytes) = (Sync::Always, 4000);
+    let (slack_bytes, batch_bytes, fill_bytes) = (4000, 2000, 1000);
+    let config = Config { sync, segment_bytes, slack_bytes, batch_bytes, fill_bytes, spares };
     let mut entropy = |bytes: &mut [u8]| -> std::io::Result<()> {
         bytes.fill(7);
         Ok(())
@@ -521,8 +538,9 @@ fn many_keys_do_not_make_each_message_a_segment() {
         house.line(1, &format!("send =key-{n} fred hi"));
     }
     house.run();
-    let last =
-        |house: &House| house.disk.contents().into_keys().filter(|n| n.ends_with("log")).max();
+    let last = |house: &House| {
+        house.disk.contents().into_keys().filter(|n| n.starts_with("journal")).max()
+    };
     let number = |name: Option<String>| -> u32 {
         name.unwrap().trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
     };
@@ -630,7 +648,7 @@ fn a_new_password_is_stretched_in_slices_while_others_go_on() {
     };
     let users = entries(&[("fred", 3 * ROUNDS_A_SLICE), ("tim", 1)]);
     house.disk = SimDisk::new();
-    let config = Config::default();
+    let config = config();
     let opened = Engine::open(house.disk.clone(), config, rules, users, house.now, &mut entropy);
     house.engine = opened.expect("the disk is well").0;
     house.signed_in(0, "fred");

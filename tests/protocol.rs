@@ -231,6 +231,7 @@ fn refusals() -> Vec<Refusal> {
             Refusal::NoSuchUser { name: WORD.into(), hint: Some(name()) },
         Refusal::ToSelf => Refusal::ToSelf,
         Refusal::MailboxFull(_) => Refusal::MailboxFull(name()),
+        Refusal::DiskFull => Refusal::DiskFull,
         Refusal::NobodyElse => Refusal::NobodyElse,
         Refusal::Undeliverable(_) => Refusal::Undeliverable(name()),
         Refusal::BlocksFull(_) => Refusal::BlocksFull(NUMBER as usize),
@@ -440,6 +441,7 @@ fn every_limit_is_what_limits_rs_says() {
         KEY_INSTALLATIONS KEY_WINDOW KEY_WINDOW_MS KEYS_SINGLE KEYS_ALL BLOCKS
         RECEIPTS RECEIPTS_ALL KEY_SINGLE_MS PING_MS PONG_MS
         NONCE_BYTES_MOST ROUNDS_LEAST ROUNDS_OWN_MOST PASSWORD_CHANGES USERS_LOCK_MS
+        RESERVE_MIB FILL_RETRY_MS
     );
     for (name, value) in &known {
         let [row] = &rows(name)[..] else { panic!("not one row for {name}") };

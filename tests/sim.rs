@@ -232,7 +232,8 @@ impl World {
     }
 
     fn mishap(&mut self) {
-        match self.rng.below(5) {
+        match self.rng.below(6) {
+            4 => self.change_free(),
             0 => {
                 self.note("killed");
                 self.lose_all();
@@ -287,6 +288,7 @@ impl World {
     fn drain(&mut self) {
         self.note("drain");
         self.lose_all();
+        self.disk.set_free(None);
         self.disk.restart(Aftermath::ProcessOnly, &mut self.rng);
         self.decisive = false;
         for user in 0..STAYING {
@@ -358,6 +360,7 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
     };
     let (mut letters, mut promised, mut repeats, mut known, mut decisions, mut receipts) =
         (0, 0, 0, 0, 0, 0);
+    let mut turned_away = 0;
     for seed in first..first + runs {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -369,13 +372,14 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
             let distinct: usize = world.letters.iter().map(|fate| fate.seen.len()).sum();
             let promised: usize = world.letters.iter().map(|fate| fate.promised.len()).sum();
             let repeats = world.readings() as usize - distinct;
-            let extra = (world.decisions, world.receipts);
+            let extra = (world.decisions, world.receipts, world.turned_away);
             (world.letters.len(), promised, repeats, world.known, extra)
         });
         match run {
             Ok((more, more_promised, more_repeats, more_known, extra)) => {
                 decisions += extra.0;
                 receipts += extra.1;
+                turned_away += extra.2;
                 letters += more;
                 promised += more_promised;
                 repeats += more_repeats;
@@ -386,10 +390,11 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
     }
     println!(
         "{runs} runs, {letters} letters, {promised} promises kept, {repeats} marked repeats, \
-         {known} known by their key, {decisions} decisions of the operator, {receipts} receipts"
+         {known} known by their key, {decisions} decisions of the operator, {receipts} receipts, \
+         {turned_away} turned away by a full disk"
     );
     // A simulation that does nothing proves nothing.
-    let busy = repeats > 0 && known > 0 && decisions > 0 && receipts > 0;
+    let busy = repeats > 0 && known > 0 && decisions > 0 && receipts > 0 && turned_away > 0;
     assert!(runs == 1 || (promised as u64 > 20 * runs && busy));
 }
 

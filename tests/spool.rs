@@ -8,10 +8,13 @@ use mms::core::record::{
     Journal, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient, recipients,
 };
 use mms::store::disk::{Disk, FileDisk, OpenError};
+use mms::store::files::segment_file;
 use mms::store::ledger::{Ledger, Segment};
 use mms::store::record;
-use mms::store::recovery::{Recovery, SpoolError, segment_file};
-use mms::store::spool::{Ask, Config, Spool, Sync};
+use mms::store::recovery::{Recovery, SpoolError};
+use mms::store::spool::{Ask, Config, Load, Spool, Sync};
+use mms::store::survey::Survey;
+use mms::time::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -22,8 +25,15 @@ use support::sim_disk::{Aftermath, Fault, SimDisk};
 const UNIX_MS: u64 = 1_753_000_000_000;
 const USERS: [&str; 3] = ["ann", "fred", "tim"];
 
+/// A spool that keeps no room.
 fn config(segment_bytes: u32) -> Config {
-    Config { sync: Sync::Always, segment_bytes }
+    Config { segment_bytes, spares: 0, ..Config::default() }
+}
+
+/// One that does, in small pieces.
+fn roomy(segment_bytes: u32) -> Config {
+    let (slack_bytes, batch_bytes) = (6000, 2000);
+    Config { segment_bytes, slack_bytes, batch_bytes, fill_bytes: 4000, ..Config::default() }
 }
 
 fn entropy(bytes: &mut [u8]) -> io::Result<()> {
@@ -121,6 +131,9 @@ struct Server<D: Disk> {
     seq: u32,
     /// Settled in this life.
     settled: BTreeMap<String, LetterId>,
+    now: Millis,
+    /// Letters that found no room.
+    refused: u32,
 }
 
 impl<D: Disk> Server<D> {
@@ -130,7 +143,9 @@ impl<D: Disk> Server<D> {
             Spool::open(disk, config, UNIX_MS, &mut entropy, &mut |record, at, ledger| {
                 hub.restore(record, at, ledger);
             })?;
-        let server = Self { spool, hub, recovery, seq: 0, settled: BTreeMap::new() };
+        let settled = BTreeMap::new();
+        let now = Millis(0);
+        let server = Self { spool, hub, recovery, seq: 0, settled, now, refused: 0 };
         server.check_ledger();
         Ok(server)
     }
@@ -151,6 +166,7 @@ impl<D: Disk> Server<D> {
     }
 
     fn send(&mut self, to: &[&str], body: &str) -> LetterId {
+        self.spool.make_way();
         self.seq += 1;
         let id = LetterId { epoch: self.spool.epoch(), seq: self.seq };
         let mut list = String::new();
@@ -167,6 +183,7 @@ impl<D: Disk> Server<D> {
     }
 
     fn settle(&mut self, user: &str, through: LetterId) {
+        self.spool.make_way();
         self.spool.append(&Record::Settled { user, through });
         for at in self.hub.settle(user, through) {
             self.spool.release(at);
@@ -185,22 +202,42 @@ impl<D: Disk> Server<D> {
         Ok(self.spool.body(at)?.to_owned())
     }
 
+    /// What comes before an event.
+    fn begin(&mut self) {
+        self.spool.make_way();
+        if self.spool.roll_due() {
+            self.spool.append(&Record::Alive { unix_ms: UNIX_MS });
+            self.spool.repeated();
+        }
+    }
+
+    /// What comes at the end of a turn.
+    fn prepare(&mut self) -> io::Result<()> {
+        self.now = self.now.plus(1000);
+        let load = if self.seq.is_multiple_of(3) { Load::Busy } else { Load::Idle };
+        self.spool.prepare(self.now, load)?;
+        Ok(())
+    }
+
     /// One turn of a script; what it promises goes into `promises`.
     fn turn(&mut self, rng: &mut Rng, promises: &mut Promises) -> io::Result<()> {
         let mut sent = Vec::new();
-        if self.spool.roll_due() {
-            self.spool.append(&Record::Alive { unix_ms: UNIX_MS });
-        }
         for _ in 0..rng.below(4) {
+            self.begin();
             // What nobody takes must be copied; everything else goes with its segment.
             let to = if rng.one_in(12) { &["zoe"][..] } else { &USERS[rng.below(3)..] };
             let body = random_body(rng);
+            if !self.spool.has_room(200 + body.len()) {
+                self.refused += 1;
+                continue;
+            }
             let id = self.send(to, &body);
             for name in to {
                 promises.appended.insert(((*name).to_owned(), id), body.clone());
                 sent.push(((*name).to_owned(), id));
             }
         }
+        self.begin();
         if rng.one_in(3) {
             let user = *rng.pick(&USERS);
             let mine: Vec<_> = self.hub.waiting.keys().filter(|key| key.0 == user).collect();
@@ -229,17 +266,18 @@ impl<D: Disk> Server<D> {
         if let Some(key) = self.hub.waiting.keys().nth(rng.below(9)).cloned() {
             assert_eq!(self.body(&key.0, key.1)?, self.hub.waiting[&key].1);
         }
-        Ok(())
+        self.prepare()
     }
 
     /// A whole life; true if it ended in order.
     fn live(
         disk: D,
+        config: Config,
         turns: usize,
         rng: &mut Rng,
         promises: &mut Promises,
     ) -> Result<Recovery, SpoolError> {
-        let mut server = Self::open(disk, config(1200))?;
+        let mut server = Self::open(disk, config)?;
         promises.check(&server.hub);
         let last = promises.epochs.last().copied().unwrap_or_default();
         assert!(server.spool.epoch() > last, "an epoch is never used twice");
@@ -356,7 +394,8 @@ fn a_tail_torn_at_any_byte_costs_only_itself() {
             let left: &[u32] = if cut < middle { &[1] } else { &[1, 2] };
             assert_eq!(seqs(&server.hub), left, "cut at {cut}");
             let whole_end = if cut < middle { kept } else { middle };
-            let torn = (cut + fill - whole_end) as u64;
+            // Zeros at the end are room that was never used.
+            let torn = (cut - whole_end) as u64;
             assert_eq!((server.recovery.torn_bytes, server.recovery.lost_bytes), (torn, 0));
             assert_eq!(server.recovery.lines.len(), usize::from(torn > 0));
             assert!(server.recovery.quarantined.is_empty());
@@ -504,14 +543,29 @@ fn a_journal_that_is_gone_is_told() {
 
 #[test]
 fn a_crash_at_every_step_loses_nothing_confirmed() {
+    crash_everywhere(config(1200), 60, &SimDisk::new(), 1);
+}
+
+#[test]
+fn a_crash_at_every_step_of_making_room_loses_nothing_confirmed() {
+    crash_everywhere(roomy(1200), 50, &SimDisk::new(), 7);
+}
+
+#[test]
+fn a_crash_at_every_step_on_a_full_disk_loses_nothing_confirmed() {
+    crash_everywhere(roomy(1200), 60, &full_disk(), 5);
+}
+
+/// A crash at each step, and then another at each step of the recovery: at each `stride`-th, but
+/// not always the same ones.
+fn crash_everywhere(config: Config, turns: usize, fresh: &SimDisk, stride: usize) {
     let seed = seed_from_env(1);
     let mut rng = Rng::new(seed);
-    let turns = 60;
     let total = {
-        let disk = SimDisk::new();
+        let disk = fresh.fork();
         let mut promises = Promises::default();
-        let recovery = Server::live(disk.clone(), turns, &mut rng.clone(), &mut promises).unwrap();
-        assert!(recovery.new);
+        let script = &mut rng.clone();
+        Server::live(disk.clone(), config, turns, script, &mut promises).unwrap();
         let names = disk.contents();
         assert!(!names.contains_key(&segment_file(1)), "the script compacts: {:?}", names.keys());
         disk.steps()
@@ -519,12 +573,13 @@ fn a_crash_at_every_step_loses_nothing_confirmed() {
     println!("MMS_SEED={seed}, {total} steps");
     let script = rng.clone();
     let mut tested = None;
-    for at in 1..=total {
+    for at in fresh.steps() + 1..=total {
         let other = [Aftermath::ProcessOnly, Aftermath::KeepAll][at as usize % 2];
-        let crashed = SimDisk::new();
+        let crashed = fresh.fork();
         let mut promises = Promises::default();
         crashed.crash_at(at);
-        let end = Server::live(crashed.clone(), turns, &mut script.clone(), &mut promises);
+        let script = &mut script.clone();
+        let end = Server::live(crashed.clone(), config, turns, script, &mut promises);
         assert!(end.is_err() && crashed.crashed(), "step {at} of {total}");
         // A crash while something is read leaves the disk of the crash before it.
         if tested.replace(crashed.effects()) == Some(crashed.effects()) {
@@ -533,28 +588,45 @@ fn a_crash_at_every_step_loses_nothing_confirmed() {
         for aftermath in [Aftermath::Torn, if at % 4 < 2 { Aftermath::LoseAll } else { other }] {
             let disk = crashed.fork();
             disk.restart(aftermath, &mut rng);
-            crash_again_everywhere(&disk, &promises, &mut rng);
+            let seconds = (1 + at % stride as u64..).step_by(stride);
+            crash_again(&disk, config, &promises, &mut rng, seconds);
         }
     }
 }
 
-/// Recovers, with a second crash at each step of the recovery and somewhat beyond, and lives on.
-fn crash_again_everywhere(disk: &SimDisk, promises: &Promises, rng: &mut Rng) {
+/// Recovers, with a second crash at these steps of the recovery and somewhat beyond, and lives on.
+fn crash_again(
+    disk: &SimDisk,
+    config: Config,
+    promises: &Promises,
+    rng: &mut Rng,
+    seconds: impl Iterator<Item = u64>,
+) {
     let mut tested = None;
-    for again in 1.. {
+    for again in seconds {
         let (disk, mut promises) = (disk.fork(), promises.clone());
         disk.crash_at(disk.steps() + again);
-        let end = Server::live(disk.clone(), 2, rng, &mut promises);
+        let end = Server::live(disk.clone(), config, 2, rng, &mut promises);
         let crashed = end.is_err();
         assert_eq!(crashed, disk.crashed(), "{end:?}");
         if tested.replace(disk.effects()) == Some(disk.effects()) && crashed {
             continue;
         }
         disk.restart(*rng.pick(&[Aftermath::LoseAll, Aftermath::Torn, Aftermath::KeepAll]), rng);
-        let found = Server::live(disk.clone(), 0, rng, &mut promises).unwrap();
+        let tell = |e: &SpoolError| {
+            let files = disk.contents();
+            let files = files.iter().map(|(n, b)| (n, b.len(), b.iter().rposition(|b| *b != 0)));
+            panic!("{e:?} again {again}: {:?}, {:?}", disk.free(), files.collect::<Vec<_>>())
+        };
+        let found = Server::live(disk.clone(), config, 0, rng, &mut promises);
+        let found = found.inspect_err(tell).unwrap();
         assert_eq!((found.lost_bytes, &found.missing), (0, &vec![]), "{:?}", found.lines);
-        let clean = Server::live(disk, 0, rng, &mut promises).unwrap();
+        let clean = Server::live(disk.clone(), config, 0, rng, &mut promises).unwrap();
         assert_eq!(clean.lines, [""; 0], "a recovery is whole");
+        for (name, bytes) in disk.contents() {
+            let zeros = bytes.iter().all(|byte| *byte == 0);
+            assert!(zeros || !name.starts_with("ready-"), "{name} holds something");
+        }
         if !crashed {
             return;
         }
@@ -563,31 +635,68 @@ fn crash_again_everywhere(disk: &SimDisk, promises: &Promises, rng: &mut Rng) {
 
 #[test]
 fn a_failure_at_every_step_gives_no_false_ok() {
+    assert_eq!(fail_everywhere(config(1200), 40, &SimDisk::new()), 0, "none is survived");
+}
+
+#[test]
+fn a_failure_at_every_step_of_making_room_gives_no_false_ok() {
+    let survived = fail_everywhere(roomy(1200), 40, &SimDisk::new());
+    assert!(survived > 0, "a disk that is full when room is made is lived with");
+}
+
+#[test]
+fn a_failure_at_every_step_on_a_full_disk_gives_no_false_ok() {
+    fail_everywhere(roomy(1200), 40, &full_disk());
+}
+
+/// Returns how often a disk that had no more room was lived with.
+fn fail_everywhere(config: Config, turns: usize, fresh: &SimDisk) -> u32 {
     let script = Rng::from_env(2);
     let mut rng = script.clone();
-    let turns = 40;
+    let live = |disk: SimDisk, turns, rng: &mut Rng, promises: &mut Promises| {
+        Server::live(disk, config, turns, rng, promises)
+    };
     let total = {
-        let disk = SimDisk::new();
-        Server::live(disk.clone(), turns, &mut script.clone(), &mut Promises::default()).unwrap();
+        let disk = fresh.fork();
+        live(disk.clone(), turns, &mut script.clone(), &mut Promises::default()).unwrap();
         disk.steps()
     };
-    for at in 1..=total {
+    let mut survived = 0;
+    for at in fresh.steps() + 1..=total {
         for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
             for fault in [Fault::Once(kind), Fault::ForGood(kind)] {
-                let disk = SimDisk::new();
+                let disk = fresh.fork();
                 let mut promises = Promises::default();
                 disk.fail_at(at, fault);
-                let end = Server::live(disk.clone(), turns, &mut script.clone(), &mut promises);
-                assert!(end.is_err(), "the failure of step {at} was not told");
+                let end = live(disk.clone(), turns, &mut script.clone(), &mut promises);
+                assert!(
+                    end.is_err() || kind == io::ErrorKind::StorageFull,
+                    "the failure of step {at} was not told"
+                );
+                survived += u32::from(end.is_ok());
                 // The process ends and starts again; then the power goes.
                 disk.restart(Aftermath::ProcessOnly, &mut rng);
-                Server::live(disk.clone(), 2, &mut rng, &mut promises).unwrap();
+                live(disk.clone(), 2, &mut rng, &mut promises).unwrap();
                 disk.restart(Aftermath::LoseAll, &mut rng);
-                let found = Server::live(disk, 0, &mut rng, &mut promises).unwrap();
+                let found = live(disk, 0, &mut rng, &mut promises).unwrap();
                 assert_eq!((found.lost_bytes, found.torn_bytes), (0, 0), "{:?}", found.lines);
             }
         }
     }
+    survived
+}
+
+/// A disk on which a spool has all its room ready, and nothing more is to be had.
+fn full_disk() -> SimDisk {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), roomy(1200)).unwrap();
+    while server.spool.prepare_at().is_some() {
+        server.spool.prepare(Millis(0), Load::Idle).unwrap();
+    }
+    server.spool.stop(UNIX_MS).unwrap();
+    disk.set_free(Some(0));
+    disk.restart(Aftermath::ProcessOnly, &mut Rng::new(0));
+    disk
 }
 
 #[test]
@@ -714,9 +823,10 @@ fn zeroed_emptied_and_foreign_files() {
             );
             let server = Server::open(disk.clone(), config(200)).unwrap();
             assert_eq!(seqs(&server.hub), left);
-            // An empty newest file is what a crash leaves behind; all else is told.
-            assert_eq!(server.recovery.lines.is_empty(), number == 4 && !zeroed);
-            assert_eq!(server.recovery.quarantined.is_empty(), number == 4 && !zeroed);
+            // A newest file that is empty, or full of zeros, is what a crash leaves behind; all
+            // else is told.
+            assert_eq!(server.recovery.lines.is_empty(), number == 4);
+            assert_eq!(server.recovery.quarantined.is_empty(), number == 4);
             let again = Server::open(disk, config(200));
             assert_eq!(again.unwrap().recovery.lines, [""; 0]);
         }
@@ -730,6 +840,125 @@ fn zeroed_emptied_and_foreign_files() {
     assert_eq!(server.recovery.lines.len(), 1);
     assert_eq!(disk.contents()["notes.txt"], b"mine");
     assert!(!disk.contents().contains_key("journal-0000000002.tmp"));
+}
+
+#[test]
+fn a_segment_that_lost_its_end_is_a_loss_that_is_told_once() {
+    for zeroed in [true, false] {
+        let disk = SimDisk::new();
+        let mut server = Server::open(disk.clone(), roomy(1200)).unwrap();
+        for _ in 0..30 {
+            server.send(&["fred"], &"x".repeat(100));
+            server.spool.commit().unwrap();
+        }
+        server.spool.stop(UNIX_MS).unwrap();
+        let last = server.hub.waiting.values().filter(|(at, _)| at.segment == 1);
+        let last = last.map(|(at, _)| *at).max_by_key(|at| at.offset).unwrap();
+        let seq = server.hub.waiting.values().filter(|(at, _)| at.segment == 1).count() as u32;
+        disk.damage(&segment_file(1), |bytes| match zeroed {
+            true => bytes[last.offset as usize..].fill(0),
+            false => bytes.truncate(last.offset as usize),
+        });
+        let survey = Survey::take(&mut disk.clone()).unwrap();
+        assert_eq!(survey.cut, [1]);
+        let server = Server::open(disk.clone(), roomy(1200)).unwrap();
+        assert_eq!(seqs(&server.hub), (1..=30).filter(|n| *n != seq).collect::<Vec<_>>());
+        let lines = &server.recovery.lines;
+        assert!(lines[0].contains("lost"), "{lines:?}");
+        assert_eq!(server.recovery.quarantined.len(), 1);
+        drop(server);
+        let again = Server::open(disk.clone(), roomy(1200)).unwrap();
+        assert_eq!((again.hub.waiting.len(), again.recovery.lines.len()), (29, 0));
+        assert_eq!(Survey::take(&mut disk.clone()).unwrap().cut, [0; 0]);
+    }
+}
+
+#[test]
+fn a_hole_of_zeros_before_later_batches_is_a_loss() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), roomy(1 << 20)).unwrap();
+    for n in 0..4 {
+        server.send(&["fred"], &format!("letter {n}"));
+        server.spool.commit().unwrap();
+    }
+    let second = server.hub.waiting.values().nth(1).unwrap().0;
+    disk.damage(&segment_file(1), |bytes| {
+        bytes[second.offset as usize..][..second.record_bytes as usize].fill(0);
+    });
+    let server = Server::open(disk, roomy(1 << 20)).unwrap();
+    assert_eq!(server.recovery.lost_bytes, u64::from(second.record_bytes));
+    assert_eq!(seqs(&server.hub), [1, 3, 4]);
+}
+
+/// A spool with sizes that stand to each other as they do by default.
+fn in_proportion() -> Config {
+    let (slack_bytes, batch_bytes) = (4000, 1000);
+    Config { segment_bytes: 12_000, slack_bytes, batch_bytes, fill_bytes: 1000, ..roomy(0) }
+}
+
+#[test]
+fn on_a_full_disk_marks_go_on_for_ever_and_letters_when_others_were_taken() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
+    let turn = |server: &mut Server<SimDisk>| {
+        server.begin();
+        server.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
+        server.compact().unwrap();
+        server.spool.commit().unwrap();
+        server.now = server.now.plus(10_000);
+        server.spool.prepare(server.now, Load::Idle).unwrap();
+        server.check_ledger();
+    };
+    let fill = |server: &mut Server<SimDisk>, most: usize| {
+        for _ in 0..most {
+            turn(server);
+            if !server.spool.has_room(1000) {
+                return;
+            }
+            server.send(&["fred"], &"x".repeat(500));
+        }
+    };
+    fill(&mut server, 100);
+    assert_eq!(server.hub.waiting.len(), 100, "there is room");
+    while server.spool.prepare_at() == Some(Millis(0)) {
+        turn(&mut server);
+    }
+    disk.set_free(Some(0));
+    fill(&mut server, 1000);
+    let waiting = server.hub.waiting.len();
+    assert!((110..200).contains(&waiting), "{waiting} letters found room");
+    // Ten times as many marks as everything that is ready could hold.
+    for n in 0..6000 {
+        turn(&mut server);
+        if n % 500 == 0 {
+            server.spool.stop(UNIX_MS).unwrap();
+            disk.restart(Aftermath::ProcessOnly, &mut Rng::new(0));
+            server = Server::open(disk.clone(), in_proportion()).unwrap();
+        }
+    }
+    assert_eq!(server.hub.waiting.len(), waiting, "all of them are kept");
+    assert_eq!(disk.free(), Some(0), "and nothing was given back, for others to take");
+    let last = server.hub.waiting.keys().nth(60).unwrap().1;
+    server.settle("fred", last);
+    (0..300).for_each(|_| turn(&mut server));
+    let before = server.hub.waiting.len();
+    fill(&mut server, 1000);
+    let more = server.hub.waiting.len() - before;
+    assert!(more > 20, "{more} letters found room where others were");
+}
+
+#[test]
+fn the_records_of_a_turn_are_written_before_they_are_too_many() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
+    let writes = disk.writes();
+    server.send(&["fred"], &"x".repeat(500));
+    assert!(!server.spool.is_batch_full());
+    server.send(&["fred"], &"x".repeat(500));
+    assert!(server.spool.is_batch_full());
+    assert_eq!(disk.writes(), writes);
+    server.spool.make_way();
+    assert!(server.spool.is_idle() && disk.writes() > writes);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::core::password::Verifier;
 use crate::engine::{Engine, SavePassword};
 use crate::limits::{
     BLOCK_TIME_S, CONNECTIONS, DESCRIPTORS_KEPT, IDLE_TIMEOUT_S, MAILBOX_BYTES, MAILBOX_LETTERS,
-    MAX_FAILURES, ROUNDS_DEFAULT,
+    MAX_FAILURES, RESERVE_MIB, RESERVE_MIB_LEAST, RESERVE_MIB_MOST, ROUNDS_DEFAULT,
 };
 use crate::logging::{self, LogFile};
 use crate::net::{
@@ -86,6 +86,11 @@ pub struct Server {
     /// of the server but not a power cut
     #[arg(long, value_enum, default_value_t = OnSync::Always)]
     sync: OnSync,
+    /// MiB kept ready on the disk, so that a full one is survived; 0 is none, and a full disk ends
+    /// the server
+    #[arg(long, value_name = "MIB", default_value_t = RESERVE_MIB, value_parser = reserve,
+        allow_negative_numbers = true)]
+    spool_reserve: u32,
     /// Networks whose sign-ins wait, instead of being refused, when 64 are waiting to be checked;
     /// or none. Lockout holds for all
     #[arg(long, value_name = "NETWORK,…", default_value = "127.0.0.0/8,::1",
@@ -139,6 +144,13 @@ fn address(word: &str) -> Result<IpAddr, String> {
 fn seconds(word: &str) -> Result<u64, String> {
     word.parse().ok().filter(|s| (0..=31_536_000).contains(s)).ok_or_else(|| {
         "a number of seconds is wanted, 0 to 31536000, as the option or in the environment".into()
+    })
+}
+
+fn reserve(word: &str) -> Result<u32, String> {
+    let fits = |mib: &u32| *mib == 0 || (RESERVE_MIB_LEAST..=RESERVE_MIB_MOST).contains(mib);
+    word.parse().ok().filter(fits).ok_or_else(|| {
+        format!("MiB are wanted, {RESERVE_MIB_LEAST} to {RESERVE_MIB_MOST}, or 0 for none")
     })
 }
 
@@ -239,7 +251,7 @@ impl Server {
             OnSync::Always => Sync::Always,
             OnSync::Never => Sync::Never,
         };
-        Config { sync, ..Config::default() }
+        Config::with_reserve(sync, self.spool_reserve)
     }
 
     /// What a user's own change of his password asks for.

@@ -3,8 +3,9 @@
 
 use super::{Code, Failure};
 use crate::store::disk::{FileDisk, OpenError};
+use crate::store::files::segment_file;
 use crate::store::foresight::foresee;
-use crate::store::recovery::{Recovery, SpoolError, segment_file};
+use crate::store::recovery::{Recovery, SpoolError};
 use crate::store::survey::Survey;
 use crate::time::date;
 use clap::{Args, Subcommand};
@@ -127,6 +128,9 @@ fn listing(survey: &Survey) -> String {
     for number in &survey.missing {
         let _ = writeln!(text, "{}  MISSING", segment_file(*number));
     }
+    for number in &survey.cut {
+        let _ = writeln!(text, "{}  its end is MISSING", segment_file(*number));
+    }
     for file in &survey.quarantined {
         let _ = writeln!(text, "{file}  damage of earlier");
     }
@@ -154,19 +158,22 @@ pub fn check(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let waiting: usize = survey.mailboxes.values().map(|mailbox| mailbox.waiting.len()).sum();
     let held: usize = survey.mailboxes.values().map(|mailbox| mailbox.held.len()).sum();
+    let ready = survey.ready_bytes >> 10;
+    let unused = survey.segments.last().map_or(0, |last| last.unused_bytes >> 10);
     let (segments, damaged) = (survey.segments.len(), survey.damaged_bytes());
     let mut text = format!(
         "{segments} segments, {bytes} bytes, {records} whole records, {letters} letters\n\
          {waiting} letters waiting, {held} held\n\
+         {ready} KiB of room ready, {unused} KiB more in the last segment\n\
          {damaged} bytes damaged, {} segments missing, {} files in quarantine\n",
-        survey.missing.len(),
+        survey.missing.len() + survey.cut.len(),
         survey.quarantined.len()
     );
     for line in &foreseen.lines {
         let _ = writeln!(text, "a start would say: {line}");
     }
     out.write_all(text.as_bytes()).map_err(|e| output_failed(&e))?;
-    if foreseen.lost_places == 0 && survey.missing.is_empty() {
+    if foreseen.lost_places == 0 && survey.missing.is_empty() && survey.cut.is_empty() {
         return Ok(());
     }
     let Recovery { lost_bytes, lost_letters, salvaged, .. } = &foreseen;
@@ -188,6 +195,7 @@ fn damaged_places(survey: &Survey, foreseen: &Recovery) -> String {
         .collect();
     let missing = survey.missing.iter();
     places.extend(missing.map(|number| format!("{} (missing)", segment_file(*number))));
+    places.extend(survey.cut.iter().map(|number| format!("{} (its end)", segment_file(*number))));
     if places.is_empty() {
         // A segment without its beginning, or no journal at all.
         return foreseen.lines.join("; ");

@@ -232,6 +232,7 @@ fn refusal(refused: &Refused) -> String {
         436 => Some(Refusal::PasswordsOutdated),
         437 => Some(Refusal::PasswordNotSaved),
         535 if refused.fields == "wrong-password" => Some(Refusal::WrongPassword),
+        451 => Some(Refusal::DiskFull),
         452 => UserName::new(first).ok().map(Refusal::MailboxFull),
         500 => Some(Refusal::Unknown { word: first.into(), hint: Verb::find(second) }),
         550 => {

@@ -64,6 +64,7 @@ impl Display for Refused {
         match self.code {
             431 => write!(f, "sign-ins of this user from here are blocked for {number} s"),
             432 => f.write_str("the server has too many sign-ins under way; try again later"),
+            451 => f.write_str("the server's disk is full; not stored, try again later"),
             452 => write!(f, "the mailbox of {first} is full"),
             454 => f.write_str("this user has sent too many messages with a key; try again later"),
             504 if self.fields.starts_with("text-too-long") => {
@@ -109,6 +110,7 @@ mod tests {
         for (code, fields, words) in [
             (431, "42 blocked", "sign-ins of this user from here are blocked for 42 s"),
             (431, "blocked 42", "sign-ins of this user from here are blocked for 42 s"),
+            (451, "disk-full", "the server's disk is full; not stored, try again later"),
             (550, "no-such-user fre fred", "there is no user fre; did you mean fred?"),
             (550, "no-such-user x", "there is no user x"),
             (504, "text-too-long 9 8", "the message has 9 bytes; at most 8 are allowed"),

@@ -330,6 +330,10 @@ mod tests {
             self.0 += 1;
             crate::core::record::Location::default()
         }
+        fn has_room(&self, _: usize) -> bool {
+            true
+        }
+
         fn release(&mut self, _: crate::core::record::Location) {}
     }
 

@@ -317,6 +317,10 @@ mod tests {
             Location::default()
         }
 
+        fn has_room(&self, _: usize) -> bool {
+            true
+        }
+
         fn release(&mut self, _: Location) {
             self.released += 1;
         }

@@ -253,6 +253,9 @@ pub trait Journal {
     fn append(&mut self, record: &Record<'_>) -> Location;
     /// One recipient less needs the letter at `at`.
     fn release(&mut self, at: Location);
+    /// Whether a record of so many bytes may be appended for somebody who can be told to try
+    /// later. If the disk is full, what room is left is for those who cannot be refused.
+    fn has_room(&self, bytes: usize) -> bool;
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the file system does not.
 
 mod clock;
+mod listen;
 mod network;
 mod ports;
 mod saves;
@@ -11,6 +12,7 @@ mod signals;
 mod sys;
 
 pub use clock::Clock;
+pub use listen::listen;
 pub use network::{Network, NotANetwork};
-pub use server::{Outside, Reload, Save, Server, Settings, listen};
+pub use server::{Outside, Reload, Save, Server, Settings};
 pub use sys::raise_descriptor_limit;

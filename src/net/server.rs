@@ -8,10 +8,10 @@ use super::signals::{Wish, Wishes};
 use crate::core::deadlines::Deadlines;
 use crate::core::event::{Conn, End, Event, Flow, Input, Saved};
 use crate::core::password::Verifier;
-use crate::engine::{Engine, Output, SavePassword};
+use crate::engine::{Engine, Load, Output, SavePassword};
 use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_A_TURN, BACKLOG, COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN,
-    OUTPUT_PAUSE_BYTES, READ_BYTES_A_TURN, STOP_MS,
+    ACCEPT_RETRY_MS, ACCEPTS_A_TURN, COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, OUTPUT_PAUSE_BYTES,
+    READ_BYTES_A_TURN, STOP_MS,
 };
 use crate::proto::line::Frame;
 use crate::proto::name::UserName;
@@ -21,10 +21,10 @@ use log::{info, warn};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::SockRef;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -90,28 +90,6 @@ enum News {
     Acknowledged(Conn, u32),
     Drained(Conn),
     Closed(Conn, End),
-}
-
-/// A socket that listens on `address`.
-///
-/// # Errors
-/// If the address cannot be had.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    // Connections inherit these from the listener, which saves six calls for each.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_out_of_band_inline(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
 }
 
 impl<D: Disk> Server<D> {
@@ -211,6 +189,9 @@ impl<D: Disk> Server<D> {
         self.accept(now);
         // Ports that come back into the queue have had their turn.
         for _ in 0..self.unread.len() {
+            if self.engine.has_enough() {
+                break;
+            }
             if let Some(conn) = self.unread.pop_front() {
                 self.read(conn, now);
             }
@@ -229,6 +210,8 @@ impl<D: Disk> Server<D> {
         self.speak(now.mono)?;
         self.write(now.mono);
         self.reap(now.mono);
+        let idle = self.unread.is_empty() && self.news.is_empty();
+        self.engine.prepare(now.mono, if idle { Load::Idle } else { Load::Busy })?;
         log::logger().flush();
         Ok(())
     }
@@ -591,6 +574,10 @@ fn lines<D: Disk>(
         if flow == Flow::Hold {
             port.held = true;
             break;
+        }
+        if engine.has_enough() {
+            // The rest is taken as more than one turn's share.
+            *commands = 0;
         }
     }
     used

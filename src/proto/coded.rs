@@ -489,6 +489,7 @@ fn refused(refusal: &Refusal) -> (&'static str, String) {
     match refusal {
         Refusal::Blocked { left_s, .. } => ("431", format!("blocked {left_s}")),
         Refusal::SignInsBusy => ("432", "busy".into()),
+        Refusal::DiskFull => ("451", "disk-full".into()),
         Refusal::MailboxFull(user) => ("452", format!("full {user}")),
         Refusal::Undeliverable(user) => ("557", format!("undeliverable {user}")),
         Refusal::BlocksFull(most) => ("558", format!("blocks-full {most}")),

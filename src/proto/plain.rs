@@ -356,6 +356,7 @@ fn refused(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::MailboxFull(user) => {
             say(out, format_args!("mailbox full: {user}; not sent, try again later"));
         }
+        Refusal::DiskFull => say(out, "the server's disk is full; not stored, try again later"),
         Refusal::NobodyElse => say(out, "Nobody else is online, message not sent"),
         Refusal::Switch => {
             say(out, "'coded 1' is the only version, and it must be the first line");

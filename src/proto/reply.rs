@@ -299,6 +299,8 @@ pub enum Refusal {
     BlockSelf,
     /// The recipient's mailbox is full.
     MailboxFull(UserName),
+    /// The server's disk is full.
+    DiskFull,
     /// Nobody else is online to hear a broadcast.
     NobodyElse,
     /// The coded dialect is to be had in version 1, and as the first line.

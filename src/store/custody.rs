@@ -9,8 +9,9 @@
 //! settled greater ones than those that are held, and would take these for known.
 
 use super::disk::Disk;
+use super::files::{replace, segment_file};
 use super::record::{self, Header};
-use super::recovery::{self, Recovery, Replayed, SpoolError, segment_file};
+use super::recovery::{self, Recovery, Replayed, SpoolError};
 use super::spool::next_epoch;
 use super::survey::{MailboxSurvey, Mailboxes, read_letter};
 use crate::core::record::{Letter, LetterId, Recipient, Record, push_recipient};
@@ -73,13 +74,13 @@ pub fn decide<D: Disk>(
     })?;
     let mailbox = mailboxes.remove(user).unwrap_or_default();
     let letters = decision.concerns(&mailbox);
-    if let Some((tail, _)) = found.tail.filter(|_| letters > 0) {
-        let segment = tail.checked_add(1).ok_or_else(|| {
+    if let Some(tail) = found.tail.as_ref().filter(|_| letters > 0) {
+        let segment = tail.number.checked_add(1).ok_or_else(|| {
             io::Error::other("the spool's segments are used up: start a new spool")
         })?;
         let bytes = segment_of(disk, &found, segment, &mailbox, decision, now_unix_ms)?;
         let temporary = format!("journal-{segment:010}.tmp");
-        recovery::replace(disk, &temporary, &segment_file(segment), &bytes)?;
+        replace(disk, &temporary, &segment_file(segment), &bytes)?;
     }
     Ok(Done { letters, recovery: found.recovery })
 }

@@ -7,8 +7,8 @@
 //! ```
 
 use super::disk::Disk;
+use super::files::{Name, name_of, read_whole};
 use super::record::{self, LikelyLetter};
-use super::recovery::{Name, name_of, read_whole};
 use crate::core::record::{LetterId, LostLetter, recipients};
 use crate::proto::name::UserName;
 use std::fmt::Write as _;

@@ -2,9 +2,11 @@
 
 pub mod custody;
 pub mod disk;
+pub mod files;
 pub mod foresight;
 pub mod ledger;
 pub mod losses;
+pub mod ready;
 pub mod record;
 pub mod recovery;
 pub mod spool;

@@ -47,6 +47,8 @@ pub enum Entry<'a> {
     Header(Header),
     /// A record. A letter's body is as stored: [`restore`] gives its lines back.
     Record(Record<'a>),
+    /// Stands where something was damaged, so that nothing behind it had to move.
+    Filler,
 }
 
 /// A whole, verified record.
@@ -137,6 +139,17 @@ pub fn encode_header(out: &mut Vec<u8>, batch: u64, header: &Header) -> usize {
     out.push(b' ');
     push_decimal(out, u64::from(header.format));
     finish(out, start)
+}
+
+/// Adds a record of exactly so many bytes that says nothing, if there is one so short.
+pub fn encode_filler(out: &mut Vec<u8>, batch: u64, bytes: usize) -> bool {
+    let fits = (HEAD_BYTES + 1..HEAD_BYTES + 1 + PAYLOAD_MOST).contains(&bytes);
+    if fits {
+        let start = begin(out, b'F', batch);
+        out.resize(start + bytes - 1, b'.');
+        finish(out, start);
+    }
+    fits
 }
 
 fn encode_letter(out: &mut Vec<u8>, batch: u64, letter: &Letter<'_>) -> usize {
@@ -306,6 +319,7 @@ fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
             let (segment, format) = (decimal32(segment)?, decimal32(format)?);
             return Some(Entry::Header(Header { spool, segment, format }));
         }
+        b'F' => return Some(Entry::Filler),
         b'E' => {
             let (epoch, unix_ms) = text.split_once(' ')?;
             Record::Started { epoch: decimal32(epoch)?, unix_ms: decimal(unix_ms)? }
@@ -484,8 +498,9 @@ fn next_boundary(bytes: &[u8]) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// Control characters other than TAB and VT, and bytes that UTF-8 never uses.
-fn never_in_a_body(byte: u8) -> bool {
+/// Control characters other than TAB and VT, and bytes that UTF-8 never uses. Behind such a byte a
+/// record is found, whatever stands before it.
+pub(super) fn never_in_a_body(byte: u8) -> bool {
     matches!(byte, 0..=8 | b'\n' | 12..=31 | 0xFE | 0xFF)
 }
 

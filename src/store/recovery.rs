@@ -1,25 +1,40 @@
 //! Reading the journal back after whatever happened to it, and repairing it.
 //!
-//! Three rules make a crash at any point of the repair harmless. A segment is only ever replaced
-//! whole: its new content goes to a temporary file, is synced, and takes the old name in one
-//! step, so that the old or the new content stands there, and the same repair follows from
-//! either. Damaged bytes are copied to a durable quarantine file before they are replaced, under
-//! a name drawn from the bytes, so that doing it again makes the same file. And nothing new is
-//! appended before the repair is done.
+//! Three rules make a crash at any point of the repair harmless. A segment whose records must move
+//! is only ever replaced whole: its new content goes to another file, is synced, and takes the
+//! old name in one step, so that the old or the new content stands there, and the same repair
+//! follows from either. Damaged bytes are copied to a durable quarantine file before they are
+//! replaced, under a name drawn from the bytes, so that doing it again makes the same file. And
+//! nothing new is appended before the repair is done.
+//!
+//! The newest segment is the one that a crash tears, and that happens on full disks, too. As long
+//! as its records stay where they are it is written anew in its own place, which needs no room:
+//! each byte is overwritten by itself, a torn end by zeros, and damage before other records by a
+//! record that says nothing. Else a file that was kept ready takes its place.
 //!
 //! **What a cut tail means.** The batch number in a frame goes up after each sync that succeeded.
 //! So damage with a later batch behind it hit acknowledged data: a loss. Damage in the last batch
 //! may be a write that never ended, and nobody can tell: it "may have been confirmed". Behind the
 //! record of an orderly stop nothing was confirmed. In each case every whole record is kept; the
 //! difference is what is said.
+//!
+//! Zeros at the end of a segment are room that was never used. Where the next segment goes on
+//! with a later batch than that, though, something acknowledged stood in them.
 
 use super::disk::Disk;
+use super::files::{
+    Name, is_full, name_of, overwrite, quarantine_file, read_whole, replace, segment_file, used,
+};
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
+use super::ready::Stock;
 use super::record::{self, Entry, Header, Piece, Pieces};
 use crate::core::record::{Letter, LetterId, Location, Record, recipients};
-use std::fmt::Write as _;
 use std::io;
+
+mod damage;
+
+use damage::{Pass, note_ids, report};
 
 /// What was found when the spool was opened; nothing of it is logged here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +81,8 @@ pub struct Recovery {
 
 /// Most of [`Recovery::damaged_ids`].
 const IDS_MOST: usize = 1000;
+/// More than a segment's header takes.
+pub(super) const HEADER_BYTES_MOST: usize = 2 * record::HEAD_BYTES + 32;
 
 /// Sees each record of the journal in order, with its place and the ledger to release places in.
 pub type Visit<'a> = dyn FnMut(&Record<'_>, Location, &mut Ledger) + 'a;
@@ -77,9 +94,20 @@ pub(super) struct Replayed {
     pub(super) name: u64,
     pub(super) last_epoch: u32,
     pub(super) last_batch: u64,
-    /// The newest segment and its length.
-    pub(super) tail: Option<(u32, u32)>,
+    /// The newest segment.
+    pub(super) tail: Option<Tail>,
+    /// The files kept ready.
+    pub(super) stock: Stock,
     pub(super) recovery: Recovery,
+}
+
+/// The newest segment.
+pub(super) struct Tail {
+    pub(super) number: u32,
+    /// Where it goes on.
+    pub(super) bytes: u32,
+    /// The length of its file.
+    pub(super) room: u64,
 }
 
 /// Why a journal cannot be opened.
@@ -120,75 +148,6 @@ impl std::fmt::Display for SpoolError {
 
 impl std::error::Error for SpoolError {}
 
-/// What a name in the spool's directory is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
-    Segment(u32),
-    /// Half-made: of no use to anyone.
-    Temporary,
-    Quarantine,
-    /// See [`super::losses`].
-    Untold,
-    /// The lock, the secret, the note for people.
-    Ours,
-    Foreign,
-}
-
-pub(super) fn name_of(file: &str) -> Name {
-    if matches!(file, "lock" | "secret" | "README") {
-        return Name::Ours;
-    }
-    if file.starts_with("quarantine-") && file.ends_with(".log") {
-        return Name::Quarantine;
-    }
-    if file.starts_with("untold-") && file.ends_with(".log") {
-        return Name::Untold;
-    }
-    if file == "secret.tmp" {
-        return Name::Temporary;
-    }
-    let number = |end| {
-        let digits: &str = file.strip_prefix("journal-")?.strip_suffix(end)?;
-        let plain = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
-        digits.parse().ok().filter(|number| plain && *number > 0)
-    };
-    match (number(".log"), number(".tmp")) {
-        (Some(number), _) => Name::Segment(number),
-        (None, Some(_)) => Name::Temporary,
-        (None, None) => Name::Foreign,
-    }
-}
-
-/// The file of a segment.
-#[must_use]
-pub fn segment_file(number: u32) -> String {
-    format!("journal-{number:010}.log")
-}
-
-/// Reads a whole file.
-pub(super) fn read_whole<D: Disk>(disk: &mut D, name: &str) -> io::Result<Vec<u8>> {
-    let file = disk.open(name)?;
-    let length = usize::try_from(disk.len(&file)?).map_err(io::Error::other)?;
-    let mut bytes = vec![0; length];
-    let read = disk.read_at(&file, 0, &mut bytes)?;
-    bytes.truncate(read);
-    Ok(bytes)
-}
-
-/// Makes `name` hold `bytes` durably, in one step as far as a crash can see.
-pub(super) fn replace<D: Disk>(
-    disk: &mut D,
-    temporary: &str,
-    name: &str,
-    bytes: &[u8],
-) -> io::Result<()> {
-    let file = disk.create(temporary)?;
-    disk.write_all_at(&file, 0, bytes)?;
-    disk.sync_data(&file)?;
-    disk.rename(temporary, name)?;
-    disk.sync_dir()
-}
-
 /// Reads the whole journal, shows it to `visit`, and repairs it. The spool is called `fresh_name`
 /// if nothing tells its name.
 pub(super) fn replay<D: Disk>(
@@ -197,7 +156,7 @@ pub(super) fn replay<D: Disk>(
     visit: &mut Visit<'_>,
 ) -> Result<Replayed, SpoolError> {
     let mut found = Replayed::default();
-    let (mut numbers, used) = take_stock(disk, &mut found.recovery)?;
+    let (mut numbers, used) = take_stock(disk, &mut found)?;
     found.recovery.new = numbers.is_empty();
     drop_stillborn(disk, &mut numbers, &mut found)?;
     // One that was put aside has been told already.
@@ -218,21 +177,52 @@ pub(super) fn replay<D: Disk>(
         }
     }
     found.name = find_name(disk, &numbers)?.unwrap_or(fresh_name);
-    for number in &numbers {
-        let is_tail = numbers.last() == Some(number);
-        replay_segment(disk, *number, is_tail, &mut found, visit)?;
+    for (at, number) in numbers.iter().enumerate() {
+        match numbers.get(at + 1) {
+            None => replay_segment(disk, *number, Place::Newest, &mut found, visit)?,
+            Some(next) => {
+                let goes_on_with = match *next == *number + 1 {
+                    true => first_batch_of(disk, *next)?,
+                    false => None,
+                };
+                let place = Place::Before { goes_on_with };
+                replay_segment(disk, *number, place, &mut found, visit)?;
+            }
+        }
     }
     found.recovery.losses = losses::recall(disk)?;
     Ok(found)
 }
 
+/// The batch of the record that a segment begins with, if that is whole.
+pub(super) fn first_batch_of<D: Disk>(disk: &mut D, number: u32) -> io::Result<Option<u64>> {
+    let mut bytes = [0; HEADER_BYTES_MOST];
+    let file = disk.open(&segment_file(number))?;
+    let read = disk.read_at(&file, 0, &mut bytes)?;
+    Ok(record::decode(&bytes[..read]).ok().map(|frame| frame.batch))
+}
+
+/// A segment among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Newest,
+    Before {
+        /// The first batch of the segment behind it, if that is there and tells.
+        goes_on_with: Option<u64>,
+    },
+}
+
 /// Clears half-made files away and returns the segments' numbers in order, and whether a server
 /// was here before: the secret is made just before the first segment.
-fn take_stock<D: Disk>(disk: &mut D, recovery: &mut Recovery) -> io::Result<(Vec<u32>, bool)> {
+fn take_stock<D: Disk>(disk: &mut D, found: &mut Replayed) -> io::Result<(Vec<u32>, bool)> {
+    let recovery = &mut found.recovery;
     let (mut numbers, mut used) = (Vec::new(), false);
+    let (mut ready, mut recycled) = (Vec::new(), Vec::new());
     for file in disk.list()? {
         match name_of(&file) {
             Name::Segment(number) => numbers.push(number),
+            Name::Ready(number) => ready.push(number),
+            Name::Recycled(number) => recycled.push(number),
             Name::Temporary => disk.remove(&file)?,
             Name::Quarantine | Name::Untold | Name::Ours => used |= file == "secret",
             Name::Foreign => recovery.foreign.push(file),
@@ -244,12 +234,16 @@ fn take_stock<D: Disk>(disk: &mut D, recovery: &mut Recovery) -> io::Result<(Vec
         let names = recovery.foreign.join(", ");
         recovery.lines.push(format!("the spool directory holds files of others: {names}"));
     }
+    ready.sort_unstable();
+    recycled.sort_unstable();
+    found.stock = Stock::take(disk, &ready, &recycled)?;
     Ok((numbers, used))
 }
 
 /// Takes away the newest segment if no record in it is whole: a crash came between making the
 /// file and making its first batch durable. The next segment takes its number, so the name must
-/// be free for good before anything else is written.
+/// be free for good before anything else is written. A file of zeros goes back to those that are
+/// kept ready.
 fn drop_stillborn<D: Disk>(
     disk: &mut D,
     numbers: &mut Vec<u32>,
@@ -257,21 +251,24 @@ fn drop_stillborn<D: Disk>(
 ) -> io::Result<()> {
     let Some(newest) = numbers.last().copied() else { return Ok(()) };
     let file = segment_file(newest);
-    let bytes = read_whole(disk, &file)?;
-    if Pieces::new(&bytes).any(|piece| matches!(piece, Piece::Whole { .. })) {
+    let all = read_whole(disk, &file)?;
+    let bytes = &all[..used(&all)];
+    if Pieces::new(bytes).any(|piece| matches!(piece, Piece::Whole { .. })) {
         return Ok(());
     }
     numbers.pop();
-    if bytes.is_empty() {
+    if all.is_empty() {
         disk.remove(&file)?;
+    } else if bytes.is_empty() {
+        return found.stock.adopt(disk, &file);
     } else {
         // Its bytes are kept, because nobody can tell a first batch that was never finished from
         // a segment that lost everything.
-        let quarantine = quarantine_file(newest, &bytes);
+        let quarantine = quarantine_file(newest, bytes);
         disk.rename(&file, &quarantine)?;
         let recovery = &mut found.recovery;
         recovery.torn_bytes += bytes.len() as u64;
-        note_ids(recovery, &bytes);
+        note_ids(recovery, bytes);
         let size = bytes.len();
         recovery.lines.push(format!(
             "{file} holds no whole record: {size} bytes, that may have been confirmed"
@@ -282,88 +279,65 @@ fn drop_stillborn<D: Disk>(
     disk.sync_dir()
 }
 
-fn quarantine_file(number: u32, bytes: &[u8]) -> String {
-    format!("quarantine-{number:010}-{:08x}.log", crc32fast::hash(bytes))
-}
-
-fn note_ids(recovery: &mut Recovery, damaged: &[u8]) {
-    let room = IDS_MOST - recovery.damaged_ids.len();
-    recovery.damaged_ids.extend(record::likely_ids(damaged).take(room));
-}
-
-/// A damaged stretch and what stood around it.
-struct Damage {
-    offset: usize,
-    bytes: usize,
-    before: u64,
-    after: Option<u64>,
-}
-
-/// What damage means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    /// Behind the end of an orderly stop.
-    Stray,
-    /// Of the last batch.
-    Torn,
-    /// Between the last batch and the one before it, and not readable.
-    Unsure,
-    /// Acknowledged.
-    Lost,
-}
-
-/// What a pass over one segment gathered.
-#[derive(Default)]
-struct Pass {
-    /// Every whole record, from the first damage on, in place of the segment's bytes.
-    salvage: Option<Vec<u8>>,
-    damage: Vec<Damage>,
-    whole: u64,
-    last_batch: u64,
-    /// Whether the last whole record is that of an orderly stop.
-    stopped: bool,
-}
-
-impl Pass {
-    fn damaged(&mut self, offset: usize, bytes: usize) {
-        match self.damage.last_mut() {
-            Some(last) if last.offset + last.bytes == offset => last.bytes += bytes,
-            _ => self.damage.push(Damage { offset, bytes, before: self.last_batch, after: None }),
-        }
-    }
-}
-
 fn replay_segment<D: Disk>(
     disk: &mut D,
     number: u32,
-    is_tail: bool,
+    place: Place,
     found: &mut Replayed,
     visit: &mut Visit<'_>,
 ) -> Result<(), SpoolError> {
     let file = segment_file(number);
-    let bytes = read_whole(disk, &file)?;
+    let all = read_whole(disk, &file)?;
+    let mut bytes = &all[..used(&all)];
     found.ledger.add(number);
     found.recovery.segments += 1;
     found.recovery.bytes += bytes.len() as u64;
-    let pass = read_segment(number, &bytes, found, visit)?;
+    let mut pass = read_segment(number, bytes, found, visit)?;
+    if let Place::Before { goes_on_with: Some(next) } = place
+        && next > pass.last_batch + 1
+    {
+        note_missing_end(&mut pass, &all, bytes.len(), next);
+        bytes = &all;
+    }
     found.last_batch = pass.last_batch;
 
     let damaged = !pass.damage.is_empty() || pass.salvage.is_some();
-    found.recovery.stopped_in_order = is_tail && pass.stopped && !damaged;
-    let repaired = pass.salvage.as_deref().unwrap_or(&bytes);
+    found.recovery.stopped_in_order = place == Place::Newest && pass.stopped && !damaged;
+    let repaired = pass.salvage.as_deref().unwrap_or(bytes);
     if damaged {
-        report(disk, number, is_tail, &bytes, &pass, &mut found.recovery)?;
+        report(disk, number, place, bytes, &pass, found)?;
     }
+    let mut room = all.len() as u64;
     // The newest segment is written anew also if it looks whole. A write whose sync failed may
     // stand in the kernel's memory, look whole now, and be gone after a power cut; only a sync of
     // newly written bytes proves anything. Older ones were synced before newer ones were made.
-    if damaged || is_tail {
-        replace(disk, &format!("journal-{number:010}.tmp"), &file, repaired)?;
+    if place == Place::Newest && !pass.moved {
+        overwrite(disk, &file, repaired, bytes.len())?;
+    } else if damaged {
+        room = repaired.len() as u64;
+        match replace(disk, &format!("journal-{number:010}.tmp"), &file, repaired) {
+            Err(e) if is_full(&e) => {
+                room = found.stock.replace(disk, &file, repaired).ok_or(e)??
+            }
+            other => other?,
+        }
     }
     let length = u32::try_from(repaired.len()).map_err(io::Error::other)?;
     found.ledger.set_bytes(number, u64::from(length));
-    found.tail = Some((number, length));
+    found.tail = Some(Tail { number, bytes: length, room });
     Ok(())
+}
+
+/// Between what a segment that is not the newest holds and what the next one begins with there
+/// was more. That is said once: a record that says nothing closes the gap.
+fn note_missing_end(pass: &mut Pass, all: &[u8], used: usize, next: u64) {
+    pass.damaged(used, all.len() - used);
+    for damage in pass.damage.iter_mut().rev().take_while(|damage| damage.after.is_none()) {
+        damage.after = Some(next);
+    }
+    let salvage = pass.salvage.get_or_insert_with(|| all[..used].to_vec());
+    record::encode_filler(salvage, next - 1, record::HEAD_BYTES + 1);
+    pass.last_batch = next - 1;
 }
 
 /// Shows the whole records of a segment to `visit`, at the places where they will stand.
@@ -376,7 +350,9 @@ fn read_segment(
     let mut pass = Pass { last_batch: found.last_batch, ..Pass::default() };
     let mut lines = String::new();
     if !starts_with_header(bytes) {
-        let batch = first_batch(bytes).unwrap_or(found.last_batch);
+        // Where it was, no batch seems to be missing before it.
+        let before = if found.last_batch > 0 { found.last_batch + 1 } else { u64::MAX };
+        let batch = first_batch(bytes).map_or(found.last_batch, |first| first.min(before));
         let header = Header { spool: found.name, segment: number, format: record::FORMAT };
         let mut fresh = Vec::with_capacity(bytes.len() + 64);
         record::encode_header(&mut fresh, batch, &header);
@@ -392,13 +368,18 @@ fn read_segment(
             }
         };
         let raw = &bytes[offset..offset + frame.bytes];
-        let place = pass.salvage.as_ref().map_or(offset, Vec::len);
+        let place = pass.salvage.as_mut().map_or(offset, |salvage| {
+            // Where it was, if that can be: then the repair needs no other file.
+            pass.moved |= !fill(salvage, &bytes[..offset], frame.batch);
+            salvage.len()
+        });
         for damage in pass.damage.iter_mut().rev().take_while(|damage| damage.after.is_none()) {
             damage.after = Some(frame.batch);
         }
         pass.last_batch = pass.last_batch.max(frame.batch);
         match frame.entry {
             Entry::Header(header) => check_header(number, &header, found)?,
+            Entry::Filler => {}
             Entry::Record(record) => {
                 pass.whole += 1;
                 pass.stopped = matches!(record, Record::Stopped { .. });
@@ -411,6 +392,19 @@ fn read_segment(
         }
     }
     Ok(pass)
+}
+
+/// Makes `salvage` as long as what stands `before` the next record; false if it cannot be. A crash
+/// may leave any part of it in the file: then the next record must still be found.
+fn fill(salvage: &mut Vec<u8>, before: &[u8], batch: u64) -> bool {
+    match before.len().checked_sub(salvage.len()) {
+        Some(0) => true,
+        None => false,
+        Some(gap) => {
+            before.last().is_some_and(|last| record::never_in_a_body(*last))
+                && record::encode_filler(salvage, batch, gap)
+        }
+    }
 }
 
 fn starts_with_header(bytes: &[u8]) -> bool {
@@ -430,7 +424,7 @@ fn find_name<D: Disk>(disk: &mut D, numbers: &[u32]) -> io::Result<Option<u64>> 
     let mut likely = None;
     for number in numbers {
         let file = disk.open(&segment_file(*number))?;
-        let mut bytes = [0; 2 * record::HEAD_BYTES + 32];
+        let mut bytes = [0; HEADER_BYTES_MOST];
         let read = disk.read_at(&file, 0, &mut bytes)?;
         if let Ok(frame) = record::decode(&bytes[..read])
             && let Entry::Header(header) = frame.entry
@@ -488,92 +482,4 @@ fn show(
         other => other,
     };
     visit(&shown, at, &mut found.ledger);
-}
-
-/// Says what the damage in a segment was, and puts it in quarantine unless it is a mere tail.
-fn report<D: Disk>(
-    disk: &mut D,
-    number: u32,
-    is_tail: bool,
-    bytes: &[u8],
-    pass: &Pass,
-    recovery: &mut Recovery,
-) -> io::Result<()> {
-    let file = segment_file(number);
-    let mut keep = pass.damage.is_empty();
-    let mut lost = Vec::new();
-    if pass.damage.is_empty() {
-        recovery.lost_places += 1;
-        recovery.lines.push(format!("{file} lacks its header: what stood in front is lost"));
-    }
-    for damage in &pass.damage {
-        let stretch = &bytes[damage.offset..damage.offset + damage.bytes];
-        let meaning = if is_tail { meaning(damage, pass, stretch) } else { Meaning::Lost };
-        keep |= matches!(meaning, Meaning::Unsure | Meaning::Lost);
-        match meaning {
-            Meaning::Lost => {
-                recovery.lost_places += 1;
-                recovery.lost_bytes += damage.bytes as u64;
-                lost.extend(losses::lost_letters(stretch));
-            }
-            _ => recovery.torn_bytes += damage.bytes as u64,
-        }
-        note_ids(recovery, stretch);
-        recovery.lines.push(describe(&file, damage, meaning, stretch));
-    }
-    recovery.lost_letters += lost.len() as u64;
-    losses::remember(disk, number, bytes, &lost)?;
-    if keep {
-        recovery.salvaged += pass.whole;
-        let quarantine = quarantine_file(number, bytes);
-        // A crash in an earlier repair may have left it, whole or not.
-        if disk.list()?.contains(&quarantine) {
-            disk.remove(&quarantine)?;
-        }
-        let copy = disk.create(&quarantine)?;
-        disk.write_all_at(&copy, 0, bytes)?;
-        disk.sync_data(&copy)?;
-        disk.sync_dir()?;
-        let whole = pass.whole;
-        recovery
-            .repairs
-            .push(format!("{file} is kept as {quarantine}; {whole} records were saved"));
-        recovery.quarantined.push(quarantine);
-    }
-    Ok(())
-}
-
-fn meaning(damage: &Damage, pass: &Pass, stretch: &[u8]) -> Meaning {
-    let last = pass.last_batch;
-    match (damage.after, record::likely_batch(stretch)) {
-        (None, _) if pass.stopped => Meaning::Stray,
-        (None, _) => Meaning::Torn,
-        // The record of an orderly stop is a batch of its own.
-        (Some(_), _) if pass.stopped => Meaning::Lost,
-        (Some(after), _) if after < last => Meaning::Lost,
-        (Some(_), _) if damage.before == last => Meaning::Torn,
-        (Some(_), Some(batch)) if batch == last => Meaning::Torn,
-        (Some(_), Some(batch)) if batch == damage.before => Meaning::Lost,
-        (Some(_), _) => Meaning::Unsure,
-    }
-}
-
-fn describe(file: &str, damage: &Damage, meaning: Meaning, stretch: &[u8]) -> String {
-    let Damage { offset, bytes, .. } = damage;
-    let mut line = format!("{file}: {bytes} bytes at {offset} are damaged");
-    line.push_str(match meaning {
-        Meaning::Stray => " behind the end of an orderly stop: nothing of it was ever confirmed",
-        Meaning::Torn | Meaning::Unsure => " and cut: they may have been confirmed",
-        Meaning::Lost => " and lost: they had been confirmed",
-    });
-    let mut ids = record::likely_ids(stretch);
-    let named: Vec<String> = ids.by_ref().take(20).map(|id| id.to_string()).collect();
-    if !named.is_empty() {
-        let more = ids.count();
-        let _ = write!(line, "; letters {}", named.join(" "));
-        if more > 0 {
-            let _ = write!(line, " and {more} more");
-        }
-    }
-    line
 }

@@ -18,10 +18,12 @@
 //! ```text
 //! open: hub.restore(…)…; hub.checkpoint(&mut spool); spool.repeated(); spool.commit()?
 //!
+//! spool.make_way();                          // this and the next two lines any number of times
 //! if spool.roll_due() { hub.checkpoint(&mut spool); spool.repeated() }
-//! hub.handle(…, &mut spool);                 // any number of times
+//! hub.handle(…, &mut spool);
 //! if spool.compact_due() { spool.compact_step(…)? }
 //! spool.commit()?;
+//! spool.prepare(…)?;                         // when all is said
 //! ```
 //!
 //! **A replay may show a letter twice**, if a crash came between copying and dropping: the second
@@ -30,19 +32,22 @@
 //! it is shown before or after.
 
 use super::disk::Disk;
+use super::files::{self, ready_file, segment_file};
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
+use super::ready::Ready;
 use super::record::{self, Entry, Header};
-use super::recovery::{self, Recovery, SpoolError, Visit, segment_file};
+use super::recovery::{self, Recovery, SpoolError, Visit};
 use crate::core::record::{Journal, Letter, Location, Record, recipients};
-use crate::limits;
 use std::ops::Range;
 use std::{io, mem};
 
 mod compact;
+mod room;
 
 pub use compact::Ask;
 use compact::Compaction;
+pub use room::{Config, Load, Measure};
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,25 +58,12 @@ pub enum Sync {
     Never,
 }
 
-/// How the spool works.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Whether a commit waits for the disk.
-    pub sync: Sync,
-    /// Size at which a new segment begins.
-    pub segment_bytes: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { sync: Sync::Always, segment_bytes: limits::SEGMENT_BYTES }
-    }
-}
-
 /// Read handles kept open, most recently used first.
 const READERS: usize = 4;
 /// Memory that an exceptionally large batch does not keep.
 const BATCH_KEPT_BYTES: usize = 1 << 20;
+/// More than a segment's header and the record of an epoch take.
+const EPOCH_BYTES: usize = 256;
 /// Length of the secret file.
 const SECRET_BYTES: usize = 32;
 
@@ -80,6 +72,8 @@ struct Current<F> {
     number: u32,
     file: F,
     bytes: u32,
+    /// The file's length: up to there the disk has room for it.
+    room: u64,
     /// Whether something in it was written and not synced.
     unsynced: bool,
 }
@@ -122,6 +116,11 @@ pub struct Spool<D: Disk> {
     commits: u64,
     ledger: Ledger,
     compaction: Compaction,
+    ready: Ready<D::File>,
+    /// Bytes written that the room made ahead has not followed yet.
+    owed_bytes: u64,
+    /// The next record begins a new segment.
+    must_roll: bool,
     readers: Vec<(u32, D::File)>,
     scratch: Vec<u8>,
     lines: String,
@@ -150,11 +149,16 @@ impl<D: Disk> Spool<D> {
         let epoch = next_epoch(found.last_epoch, now_unix_ms, damaged)?;
         let current = match found.tail {
             None => None,
-            Some((number, bytes)) => {
-                let file = disk.open(&segment_file(number))?;
-                Some(Current { number, file, bytes, unsynced: false })
+            Some(tail) => {
+                let file = disk.open(&segment_file(tail.number))?;
+                let recovery::Tail { number, bytes, room } = tail;
+                Some(Current { number, file, bytes, room, unsynced: false })
             }
         };
+        let mut ready = Ready::new(found.stock);
+        if config.spares == 0 {
+            ready.clear(&mut disk)?;
+        }
         let batch = Batch {
             bytes: Vec::new(),
             segment: 0,
@@ -176,18 +180,29 @@ impl<D: Disk> Spool<D> {
             commits: 0,
             ledger: found.ledger,
             compaction: Compaction::default(),
+            ready,
+            owed_bytes: 0,
+            must_roll: false,
             readers: Vec::with_capacity(READERS),
             scratch: Vec::new(),
             lines: String::new(),
             failed: None,
         };
+        spool.make_overdue_room()?;
         spool.begin_epoch()?;
+        spool.make_overdue_room()?;
         Ok((spool, recovery))
     }
 
     /// Makes the epoch durable.
     fn begin_epoch(&mut self) -> io::Result<()> {
-        if self.current.is_none() {
+        // What the hub adds to a new segment follows before anything older goes.
+        self.roll_unless_fits(EPOCH_BYTES);
+        if let Some(current) = &self.current
+            && mem::take(&mut self.must_roll)
+        {
+            self.begin_segment(current.number + 1);
+        } else if self.current.is_none() {
             self.begin_segment(1);
         } else {
             self.begin_batch_without_roll();
@@ -237,10 +252,7 @@ impl<D: Disk> Spool<D> {
     /// Whether the next record begins a new segment, which must begin with what the hub knows.
     #[must_use]
     pub fn roll_due(&self) -> bool {
-        let full = |current: &Current<_>| {
-            current.bytes.saturating_sub(self.repeated_bytes) >= self.config.segment_bytes
-        };
-        self.is_idle() && self.current.as_ref().is_some_and(full)
+        self.is_idle() && self.must_roll
     }
 
     /// What was appended since the last commit only repeats what older segments say. It does not
@@ -305,6 +317,8 @@ impl<D: Disk> Spool<D> {
             self.batch.number += 1;
         }
         current.bytes = end_of(self.batch.base, &self.batch.bytes);
+        current.room = current.room.max(u64::from(current.bytes));
+        self.owed_bytes += self.batch.bytes.len() as u64;
         self.ledger.set_bytes(current.number, u64::from(current.bytes));
         self.batch.pending = false;
         self.batch.durable = Durable::NeedNotBe;
@@ -321,8 +335,16 @@ impl<D: Disk> Spool<D> {
             self.disk.sync_data(&last.file)?;
         }
         let number = self.batch.segment;
-        let file = self.disk.create(&segment_file(number))?;
-        self.current = Some(Current { number, file, bytes: 0, unsynced: true });
+        let name = segment_file(number);
+        let spare = if self.keeps_room() { self.ready.take() } else { None };
+        let (file, room) = match spare {
+            None => (self.disk.create(&name)?, 0),
+            Some(spare) => {
+                self.disk.rename(&ready_file(spare.number), &name)?;
+                (self.disk.open(&name)?, spare.bytes)
+            }
+        };
+        self.current = Some(Current { number, file, bytes: 0, room, unsynced: true });
         Ok(())
     }
 
@@ -370,6 +392,7 @@ impl<D: Disk> Spool<D> {
     }
 
     fn begin_segment(&mut self, number: u32) {
+        self.must_roll = false;
         self.begin_batch(number, 0);
         self.ledger.add(number);
         let header = Header { spool: self.name, segment: number, format: record::FORMAT };
@@ -481,6 +504,10 @@ impl<D: Disk> Journal for Spool<D> {
     fn release(&mut self, at: Location) {
         self.ledger.release(at);
     }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.takes(bytes)
+    }
 }
 
 /// Where the next byte of a batch goes. A batch begins below `segment_bytes` plus one batch and
@@ -541,7 +568,7 @@ fn read_secret<D: Disk>(
     entropy: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
     recovery: &mut Recovery,
 ) -> io::Result<[u8; SECRET_BYTES]> {
-    match recovery::read_whole(disk, "secret") {
+    match files::read_whole(disk, "secret") {
         Ok(bytes) => {
             if let Ok(secret) = bytes.try_into() {
                 return Ok(secret);
@@ -553,6 +580,6 @@ fn read_secret<D: Disk>(
     }
     let mut secret = [0; SECRET_BYTES];
     entropy(&mut secret)?;
-    recovery::replace(disk, "secret.tmp", "secret", &secret)?;
+    files::replace(disk, "secret.tmp", "secret", &secret)?;
     Ok(secret)
 }

@@ -2,8 +2,9 @@
 //! and what is damaged. For people with a shell; the server itself never comes here.
 
 use super::disk::Disk;
+use super::files::{Name, name_of, read_whole, segment_file, used};
 use super::record::{self, Entry, Header, Piece, Pieces};
-use super::recovery::{Name, SpoolError, name_of, read_whole, segment_file};
+use super::recovery::SpoolError;
 use super::spool::{letter_of, location};
 use crate::core::record::{Letter, LetterId, Location, Record, recipients};
 use std::collections::BTreeMap;
@@ -20,6 +21,10 @@ pub struct Survey {
     pub mailboxes: BTreeMap<String, MailboxSurvey>,
     /// Segments that are missing between others, or empty.
     pub missing: Vec<u32>,
+    /// Segments whose end is missing: the next one goes on with a later batch.
+    pub cut: Vec<u32>,
+    /// Room that is ready for the journal, besides what its last segment has left, in bytes.
+    pub ready_bytes: u64,
     /// Files that keep what was damaged earlier.
     pub quarantined: Vec<String>,
 }
@@ -29,8 +34,10 @@ pub struct Survey {
 pub struct SegmentSurvey {
     /// Its number.
     pub number: u32,
-    /// Its size.
+    /// Its size, without room that is not used yet.
     pub bytes: u64,
+    /// The room behind that.
+    pub unused_bytes: u64,
     /// Whole records.
     pub records: u64,
     /// Letters among them, taken or not.
@@ -71,7 +78,7 @@ impl Survey {
         loop {
             left -= 1;
             match Self::look(disk) {
-                Ok(survey) if left == 0 || survey.tail_is_whole() => return Ok(survey),
+                Ok(survey) if left == 0 || survey.is_settled(disk)? => return Ok(survey),
                 Err(SpoolError::Io(e)) if left > 0 && e.kind() == io::ErrorKind::NotFound => {}
                 Ok(_) => {}
                 Err(e) => return Err(e),
@@ -85,8 +92,19 @@ impl Survey {
         self.segments.iter().map(|segment| segment.damaged_bytes).sum()
     }
 
-    fn tail_is_whole(&self) -> bool {
-        self.segments.last().is_none_or(|last| last.damaged_bytes == 0)
+    /// Whether no running server can be the reason for what looks damaged: it writes to the last
+    /// segment, and fills those with zeros that it has taken away.
+    fn is_settled<D: Disk>(&self, disk: &mut D) -> io::Result<bool> {
+        if self.segments.last().is_some_and(|last| last.damaged_bytes > 0) || !self.cut.is_empty() {
+            return Ok(false);
+        }
+        let damaged = |segment: &&SegmentSurvey| segment.damaged_bytes > 0;
+        let mut damaged = self.segments.iter().filter(damaged).peekable();
+        if damaged.peek().is_none() {
+            return Ok(true);
+        }
+        let there = disk.list()?;
+        Ok(damaged.all(|segment| there.contains(&segment_file(segment.number))))
     }
 
     fn look<D: Disk>(disk: &mut D) -> Result<Self, SpoolError> {
@@ -96,7 +114,12 @@ impl Survey {
             match name_of(&file) {
                 Name::Segment(number) => numbers.push(number),
                 Name::Quarantine => survey.quarantined.push(file),
-                Name::Temporary | Name::Untold | Name::Ours | Name::Foreign => {}
+                Name::Ready(_) => {
+                    let file = disk.open(&file)?;
+                    survey.ready_bytes += disk.len(&file)?;
+                }
+                Name::Recycled(_) | Name::Temporary | Name::Untold | Name::Ours | Name::Foreign => {
+                }
             }
         }
         numbers.sort_unstable();
@@ -105,13 +128,24 @@ impl Survey {
             survey.missing.extend(pair[0] + 1..pair[1]);
         }
         let mut mailboxes = Mailboxes::default();
+        let mut last_batch = None;
         for number in &numbers {
-            let bytes = read_whole(disk, &segment_file(*number))?;
+            let all = read_whole(disk, &segment_file(*number))?;
+            let bytes = &all[..used(&all)];
             // The newest is empty for a moment when it is made; no other ever is.
             if bytes.is_empty() && numbers.last() != Some(number) {
                 survey.missing.push(*number);
             }
-            survey.read_segment(*number, &bytes, &mut mailboxes)?;
+            let first = record::decode(bytes).ok().map(|frame| frame.batch);
+            if let Some((before, last)) = last_batch
+                && *number == before + 1
+                && first.is_some_and(|first| first > last + 1)
+            {
+                survey.cut.push(before);
+            }
+            let unused = (all.len() - bytes.len()) as u64;
+            let last = survey.read_segment(*number, bytes, unused, &mut mailboxes)?;
+            last_batch = last.map(|last| (*number, last));
         }
         let has_any = |mailbox: &MailboxSurvey| mailbox.waiting.len() + mailbox.held.len() > 0;
         mailboxes.0.retain(|_, mailbox| has_any(mailbox));
@@ -119,19 +153,24 @@ impl Survey {
         Ok(survey)
     }
 
+    /// Takes in a segment and tells its last batch.
     fn read_segment(
         &mut self,
         number: u32,
         bytes: &[u8],
+        unused_bytes: u64,
         mailboxes: &mut Mailboxes,
-    ) -> Result<(), SpoolError> {
+    ) -> Result<Option<u64>, SpoolError> {
+        let mut last = None;
+        let bytes_used = bytes.len() as u64;
         let mut segment =
-            SegmentSurvey { number, bytes: bytes.len() as u64, ..SegmentSurvey::default() };
+            SegmentSurvey { number, bytes: bytes_used, unused_bytes, ..SegmentSurvey::default() };
         for piece in Pieces::new(bytes) {
             match piece {
                 Piece::Damaged { bytes, .. } => segment.damaged_bytes += bytes as u64,
                 Piece::Whole { offset, frame } => {
                     segment.records += 1;
+                    last = last.max(Some(frame.batch));
                     match frame.entry {
                         Entry::Header(Header { format, .. }) if format > record::FORMAT => {
                             let file = segment_file(number);
@@ -146,12 +185,13 @@ impl Survey {
                             }
                             mailboxes.take(&record, at);
                         }
+                        Entry::Filler => {}
                     }
                 }
             }
         }
         self.segments.push(segment);
-        Ok(())
+        Ok(last)
     }
 }
 

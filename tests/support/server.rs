@@ -304,6 +304,10 @@ fn spawn(folder: &Folder, start: &Start) -> (Child, SocketAddr) {
         command.arg(env!("CARGO_BIN_EXE_mms"));
     }
     command.args(["server", "0", "users"]).args(&start.options);
+    if !start.options.iter().any(|option| option == "--spool-reserve") {
+        // Hundreds of servers need not each write what one of them keeps ready by default.
+        command.args(["--spool-reserve", "2"]);
+    }
     command.envs(start.environment.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
     let mut child = command.spawn().unwrap();

@@ -5,14 +5,20 @@
 //! chosen step fails, once or from then on. As on Linux, a sync that failed forgets what it
 //! should have written: reads still see it, a later sync succeeds, and a power cut loses it.
 //!
+//! The disk may be full, of files that others have there: then a write fails that needs a further
+//! block of [`BLOCK`] bytes, while one that overwrites what is there succeeds.
+//!
 //! A clone is the same disk, so it survives the spool that used it.
 
 use super::rng::Rng;
 use mms::store::disk::Disk;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
+
+/// What a file's length is rounded up to.
+const BLOCK: usize = 512;
 
 /// What a crash does to unsynced data and names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +69,17 @@ struct State {
     crash_at: Option<u64>,
     fault: Option<(u64, Fault)>,
     crashed: bool,
+    /// Whether a step of this life failed on demand.
+    disturbed: bool,
     life: u32,
     syncs: u64,
     writes: u64,
     /// Steps so far that had an effect.
     effects: u64,
+    /// Blocks that are free; `None` is as many as anybody wants.
+    free: Option<usize>,
+    /// Writes and new files that were refused for want of them.
+    refused: u64,
 }
 
 /// The disk.
@@ -124,9 +136,29 @@ impl SimDisk {
         self.0.borrow_mut().crash_at = Some(n);
     }
 
+    /// So many bytes are free from now on: others have taken all else, or have gone.
+    pub fn set_free(&self, bytes: Option<usize>) {
+        self.0.borrow_mut().free = bytes.map(|bytes| bytes / BLOCK);
+    }
+
+    /// Bytes that are free, where they are counted.
+    pub fn free(&self) -> Option<usize> {
+        self.0.borrow().free.map(|blocks| blocks * BLOCK)
+    }
+
+    /// Whether there was ever no room.
+    pub fn was_full(&self) -> bool {
+        self.0.borrow().refused > 0
+    }
+
     /// Whether the power is gone.
     pub fn crashed(&self) -> bool {
         self.0.borrow().crashed
+    }
+
+    /// Whether in this life something failed that was told to; a full disk is none of that.
+    pub fn is_disturbed(&self) -> bool {
+        self.0.borrow().disturbed
     }
 
     /// Step `n` fails, counted from the first of all.
@@ -139,9 +171,11 @@ impl SimDisk {
         let state = &mut *self.0.borrow_mut();
         state.life += 1;
         (state.crashed, state.crash_at, state.fault) = (false, None, None);
+        state.disturbed = false;
         if aftermath == Aftermath::ProcessOnly {
             return;
         }
+        let before = state.blocks();
         for file in &mut state.files {
             for (offset, bytes) in std::mem::take(&mut file.unsynced) {
                 survive(&mut file.synced, offset, &bytes, aftermath, rng);
@@ -154,6 +188,7 @@ impl SimDisk {
             }
         }
         state.names = state.synced_names.clone();
+        state.count_freed(before);
     }
 
     /// The names and contents as a reader sees them.
@@ -245,19 +280,54 @@ impl State {
         }
         self.steps += 1;
         if self.crash_at == Some(self.steps) {
-            self.crashed = true;
+            (self.crashed, self.disturbed) = (true, true);
             return Step::LastOne;
         }
-        match self.fault {
-            Some((at, Fault::Once(kind))) if at == self.steps => Step::Fails(kind),
-            Some((at, Fault::ForGood(kind))) if at <= self.steps => Step::Fails(kind),
-            _ => Step::Goes,
-        }
+        let fails = match self.fault {
+            Some((at, Fault::Once(kind))) if at == self.steps => kind,
+            Some((at, Fault::ForGood(kind))) if at <= self.steps => kind,
+            _ => return Step::Goes,
+        };
+        self.disturbed = true;
+        self.refused += u64::from(fails == io::ErrorKind::StorageFull);
+        Step::Fails(fails)
     }
 
     fn change(&mut self, change: Change) {
+        let before = self.blocks();
         change.apply(&mut self.names);
         self.changes.push(change);
+        self.count_freed(before);
+    }
+
+    /// Blocks of all files that have a name.
+    fn blocks(&self) -> usize {
+        let files: BTreeSet<usize> = self.names.values().copied().collect();
+        files.iter().map(|file| self.files[*file].written.len().div_ceil(BLOCK)).sum()
+    }
+
+    /// What files give back is free. What comes back to life after a crash was not free.
+    fn count_freed(&mut self, before: usize) {
+        let now = self.blocks();
+        if let Some(free) = &mut self.free {
+            *free += before;
+            *free = free.saturating_sub(now);
+        }
+    }
+
+    /// Takes the blocks for a file to become so long. Tells how long it may become instead, if
+    /// there are too few.
+    fn take_room(&mut self, file: usize, length: usize) -> Result<(), usize> {
+        let has = self.files[file].written.len().div_ceil(BLOCK);
+        let wants = length.div_ceil(BLOCK).saturating_sub(has);
+        let Some(free) = &mut self.free else { return Ok(()) };
+        if wants <= *free {
+            *free -= wants;
+            return Ok(());
+        }
+        let most = (has + std::mem::take(free)) * BLOCK;
+        self.refused += 1;
+        Err(most)
     }
 
     fn file(&mut self, file: &SimFile) -> &mut FileState {
@@ -304,6 +374,11 @@ impl Disk for SimDisk {
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        if state.free == Some(0) && !state.crashed {
+            look(state)?;
+            state.refused += 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = state.files.len();
         state.files.push(FileState::default());
         rename(state, Change::Set(name.to_owned(), file))?;
@@ -336,7 +411,8 @@ impl Disk for SimDisk {
     fn write_all_at(&mut self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
         state.writes += 1;
-        let (length, outcome) = match state.step() {
+        let offset = offset as usize;
+        let (mut length, mut outcome) = match state.step() {
             Step::Goes => (bytes.len(), Ok(())),
             Step::LastOne => (bytes.len(), Err(power_gone())),
             // A write that fails has often done a part.
@@ -344,10 +420,14 @@ impl Disk for SimDisk {
             Step::Fails(kind) => (bytes.len() / 2, Err(kind.into())),
         };
         state.effects += 1;
+        if let Err(most) = state.take_room(file.file, offset + length) {
+            length = most.saturating_sub(offset);
+            outcome = outcome.and_then(|()| Err(io::ErrorKind::StorageFull.into()));
+        }
         let done = bytes[..length].to_vec();
         let file = state.file(file);
-        put(&mut file.written, offset as usize, &done);
-        file.unsynced.push((offset as usize, done));
+        put(&mut file.written, offset, &done);
+        file.unsynced.push((offset, done));
         outcome
     }
 

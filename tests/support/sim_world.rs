@@ -7,7 +7,7 @@ use super::sim_disk::{Aftermath, SimDisk};
 use mms::core::event::{Conn, Event, Flow, Input};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::core::password::Verifier;
-use mms::engine::{Engine, Output};
+use mms::engine::{Engine, Load, Output};
 use mms::proto::coded::Tag;
 use mms::proto::id::LetterId;
 use mms::proto::name::UserName;
@@ -42,6 +42,10 @@ pub struct World {
     /// Receipts that senders were told.
     pub receipts: usize,
     pub sync: Sync,
+    /// Files that the spool keeps ready.
+    spares: usize,
+    /// Letters that a full disk had no room for.
+    pub turned_away: usize,
     /// Whether users come and go all the time.
     pub restless: bool,
     /// Whether the operator holds and releases letters while no server runs.
@@ -56,6 +60,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let sync = if rng.one_in(4) { Sync::Never } else { Sync::Always };
         let restless = rng.one_in(2);
+        let spares = 2 * usize::from(!rng.one_in(4));
         let now = Now { mono: Millis(1), unix_ms: 1_790_000_000_000 };
         let mut world = Self {
             disk: SimDisk::new(),
@@ -71,6 +76,8 @@ impl World {
             known: 0,
             receipts: 0,
             sync,
+            spares,
+            turned_away: 0,
             restless,
             decisive: false,
             decisions: 0,
@@ -134,7 +141,14 @@ impl World {
                 let steps = self.disk.steps() + 1 + self.rng.below(12) as u64;
                 self.disk.crash_at(steps);
             }
-            let config = Config { sync: self.sync, segment_bytes: 1500 };
+            let config = Config {
+                sync: self.sync,
+                segment_bytes: 1500,
+                slack_bytes: 6000,
+                batch_bytes: 3000,
+                fill_bytes: 3000,
+                spares: self.spares,
+            };
             let mut entropy = |bytes: &mut [u8]| -> std::io::Result<()> {
                 bytes.fill(7);
                 Ok(())
@@ -162,6 +176,8 @@ impl World {
                 self.letters[letter].released = true;
             }
         }
+        // Who decides has made room first.
+        self.disk.set_free(None);
         let name = name(user);
         let done = decide(&mut self.disk, name.as_str(), decision, self.now.unix_ms, 7);
         let letters = done.expect("the disk is well").letters;
@@ -229,23 +245,46 @@ impl World {
         }
         let early = engine.release(|output| panic!("said before it was durable: {output:?}"));
         early.expect("nothing was released, so nothing failed");
-        if engine.commit().is_err() {
-            self.note("commit failed");
-            self.after_crash();
-            self.start();
-            return false;
+        if let Err(e) = engine.commit() {
+            return self.ended(&format!("commit failed: {e}"));
         }
         let mut out = Vec::new();
-        if engine.release(|output| out.push(carried(output))).is_err() {
-            self.note("release failed");
-            self.after_crash();
-            self.start();
-            return false;
+        if let Err(e) = engine.release(|output| out.push(carried(output))) {
+            return self.ended(&format!("release failed: {e}"));
         }
         for (conn, said, wish) in out {
             self.said(conn.0, said, wish);
         }
+        let load = if self.rng.one_in(2) { Load::Idle } else { Load::Busy };
+        let engine = self.engine.as_mut().expect("it runs");
+        if let Err(e) = engine.prepare(self.now.mono, load) {
+            return self.ended(&format!("prepare failed: {e}"));
+        }
         true
+    }
+
+    /// The engine has given up, which it never does because the disk is full.
+    fn ended(&mut self, why: &str) -> bool {
+        self.note(why);
+        if !self.disk.is_disturbed() {
+            self.stop(why);
+        }
+        self.after_crash();
+        self.start();
+        false
+    }
+
+    /// Others fill the disk, or give back some of it. Who has room ready never ends for that.
+    pub fn change_free(&mut self) {
+        if self.spares > 0 {
+            let free = match self.rng.below(3) {
+                0 => None,
+                1 => Some(0),
+                _ => Some(self.rng.below(20_000)),
+            };
+            self.note(format!("{free:?} bytes are free"));
+            self.disk.set_free(free);
+        }
     }
 
     /// The texts that the spool keeps for those who are no users any more, as the operator sees it.
@@ -389,10 +428,14 @@ impl World {
     }
 
     /// Whether what is refused is a letter, and rightly. `None` if it is not about a letter.
-    fn check_refusal(&self, conn: u32, refusal: &Refusal) -> Option<()> {
+    fn check_refusal(&mut self, conn: u32, refusal: &Refusal) -> Option<()> {
         let peer = self.peers.get(&conn)?;
         match (refusal, peer.unanswered.front()) {
             (Refusal::MailboxFull(_) | Refusal::NobodyElse, Some(_)) => return Some(()),
+            (Refusal::DiskFull, Some(_)) if self.disk.was_full() => {
+                self.turned_away += 1;
+                return Some(());
+            }
             (Refusal::NoSuchUser { .. }, Some(Attempt { to, .. }))
                 if to.iter().any(|person| !person.1.is_multiple_of(2)) =>
             {

@@ -10,6 +10,9 @@ use crate::limits::BLOCKS;
 use crate::proto::command::Switch;
 use crate::proto::reply::{Refusal, Reply};
 
+/// More than the record of a block takes.
+const BLOCK_BYTES: usize = 128;
+
 impl Hub {
     /// Whether `user` takes no messages from `other`, and hides from him.
     pub(super) fn blocks(&self, user: UserId, other: UserId) -> bool {
@@ -42,6 +45,9 @@ impl Hub {
             return self.refuse(conn, Refusal::BlocksFull(BLOCKS), turn);
         }
         if self.blocks(me, other) != (switch == Switch::On) {
+            if !turn.journal.has_room(BLOCK_BYTES) {
+                return self.refuse_disk_full(conn, me, turn);
+            }
             self.set_block(me, other, switch);
             self.record_block(me, other, switch, turn.journal);
         }

@@ -13,11 +13,15 @@ use crate::core::record::{
     Key, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
 };
 use crate::core::session::Session;
-use crate::limits::{BODY_BYTES, COUNTED_BYTES, LIST_RECIPIENTS};
+use crate::limits::{BODY_BYTES, COUNTED_BYTES, LIST_RECIPIENTS, NAME_BYTES};
 use crate::proto::command::{Problem, Recipients, Verb, names};
 use crate::proto::name::NameKey;
 use crate::proto::plain::FURTHER_LINE_BYTES;
 use crate::proto::reply::{Fates, Refusal, Reply};
+
+/// More than a record takes besides the text, the names of its recipients, and what separates
+/// these.
+const RECORD_BYTES: usize = 256;
 
 /// A message that is to be stored.
 #[derive(Clone, Copy)]
@@ -111,6 +115,9 @@ impl Hub {
             self.note_full(from, turn);
             return self.refuse(conn, Refusal::MailboxFull(name), turn);
         }
+        if !has_disk(&post, 1, turn) {
+            return self.refuse_disk_full(conn, from, turn);
+        }
         let online = self.user(to).online.is_some();
         let id = self.next_id();
         self.accept(post, id, &[to], turn, |hub, turn| {
@@ -157,6 +164,9 @@ impl Hub {
         }
         if to.is_empty() {
             return self.say(conn, Reply::Fates(Box::new(fates)), turn);
+        }
+        if !has_disk(&post, to.len(), turn) {
+            return self.refuse_disk_full(conn, from, turn);
         }
         let id = self.next_id();
         fates.id = Some(id);
@@ -217,8 +227,11 @@ impl Hub {
         if to.is_empty() {
             return self.say(conn, Reply::Broadcast { users, full, id: None }, turn);
         }
-        let id = self.next_id();
         let post = Post { conn, from, kind: LetterKind::Broadcast, body: text, key };
+        if !has_disk(&post, users, turn) {
+            return self.refuse_disk_full(conn, from, turn);
+        }
+        let id = self.next_id();
         self.accept(post, id, &to, turn, |hub, turn| {
             hub.say(conn, Reply::Broadcast { users, full, id: Some(id) }, turn);
         });
@@ -244,6 +257,12 @@ impl Hub {
     fn note_full(&self, from: UserId, turn: &mut Turn<'_>) {
         let user = Some(self.accounts.name(from).clone());
         turn.out.push(Action::Note(Note::Limited { user, what: "mailbox full" }));
+    }
+
+    pub(super) fn refuse_disk_full(&mut self, conn: Conn, from: UserId, turn: &mut Turn<'_>) {
+        let user = Some(self.accounts.name(from).clone());
+        turn.out.push(Action::Note(Note::Limited { user, what: "disk full" }));
+        self.refuse(conn, Refusal::DiskFull, turn);
     }
 
     pub(super) fn next_id(&mut self) -> LetterId {
@@ -380,4 +399,9 @@ impl Hub {
         let from = self.accounts.name(to).clone();
         self.say(conn, Reply::AutoReply { from, text }, turn);
     }
+}
+
+/// Whether the journal has room for the record of a message to so many.
+fn has_disk(post: &Post<'_>, recipients: usize, turn: &Turn<'_>) -> bool {
+    turn.journal.has_room(RECORD_BYTES + post.body.len() + recipients * (NAME_BYTES + 2))
 }

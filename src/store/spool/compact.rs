@@ -6,9 +6,9 @@
 //! and the replay shows both.
 
 use super::super::disk::Disk;
+use super::super::files::segment_file;
 use super::super::ledger::Segment;
 use super::super::record::{self, Entry, Fault};
-use super::super::recovery::segment_file;
 use super::{Spool, damaged, location};
 use crate::core::record::{
     Journal, Letter, LetterId, Location, Record, push_recipient, recipients,
@@ -62,10 +62,10 @@ impl<D: Disk> Spool<D> {
                 let done = &self.compaction;
                 let at_end = done.segment == oldest.number && done.offset >= oldest.bytes;
                 let (all, live) = self.ledger.bytes();
-                // What each segment repeats comes back with each that is begun.
-                let segments = self.ledger.segments().count() as u64;
-                let repeated = segments * u64::from(self.repeated_bytes);
-                !at_end && all > 2 * live + 2 * u64::from(self.config.segment_bytes) + repeated
+                let two = 2 * u64::from(self.config.segment_bytes);
+                let worth = all > 2 * live + two + self.repeated_in_all()
+                    || (self.is_short_of_room() && self.is_worth_moving());
+                !at_end && worth && self.has_room_for(&oldest)
             }
         }
     }
@@ -105,11 +105,18 @@ impl<D: Disk> Spool<D> {
         self.is_idle() || self.compaction.copied_with < self.commits
     }
 
-    /// Each unlink is durable before the next, so that no gap appears between segments.
+    /// Each unlink is durable before the next, so that no gap appears between segments. A file that
+    /// can be kept ready keeps its room, which the disk might give to others.
     fn drop_oldest(&mut self, number: u32) -> io::Result<()> {
         self.readers.retain(|(reader, _)| *reader != number);
-        self.disk.remove(&segment_file(number))?;
-        self.disk.sync_dir()?;
+        let file = segment_file(number);
+        if self.ready.count(self.wanted()) < self.config.spares {
+            self.ready.recycle(&mut self.disk, &file)?;
+        } else {
+            self.disk.remove(&file)?;
+            self.disk.sync_dir()?;
+            self.ready.look_again();
+        }
         self.ledger.drop_oldest();
         Ok(())
     }

@@ -156,7 +156,7 @@ impl World {
                 let step = self.disk.steps() + 1 + self.rng.below(12) as u64;
                 self.disk.crash_at(step);
             }
-            let config = Config { sync: Sync::Always, segment_bytes: 6000 };
+            let config = Config { segment_bytes: 6000, ..Config::with_reserve(Sync::Always, 0) };
             let (entries, rng) = (self.entries(), &mut self.rng);
             let mut entropy = |bytes: &mut [u8]| {
                 rng.fill(bytes);

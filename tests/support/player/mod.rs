@@ -15,7 +15,7 @@ use super::sim_disk::{Aftermath, Fault, SimDisk};
 use mms::core::event::{Conn, End, Event, Saved, Trust};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::core::password::Verifier;
-use mms::engine::{Engine, Output, SavePassword};
+use mms::engine::{Engine, Load, Output, SavePassword};
 use mms::limits;
 use mms::proto::name::UserName;
 use mms::proto::reply::Flushed;
@@ -106,7 +106,7 @@ impl Player {
                 mailbox_bytes: limits::MAILBOX_BYTES,
                 password_rounds: 1,
             },
-            config: Config::default(),
+            config: Config::with_reserve(Sync::Always, limits::RESERVE_MIB_LEAST),
             users: vec![],
             file: File::Takes,
             engine: None,
@@ -230,11 +230,20 @@ impl Player {
             }
             ["the", "disk", "fails"] => {
                 self.engine()?;
-                let fault = Fault::ForGood(io::ErrorKind::StorageFull);
+                let fault = Fault::ForGood(io::ErrorKind::Other);
                 self.disk.fail_at(self.disk.steps() + 1, fault);
                 Ok(())
             }
             ["the", "disk", "damages", "the", "text", word] => self.damage(word),
+            // Before the server starts: there is room for a segment, and not for another.
+            ["the", "disk", "is", "nearly", "full"] if !self.started => {
+                self.disk.set_free(Some(1_100_000));
+                Ok(())
+            }
+            ["the", "disk", "has", "room", "again"] => {
+                self.disk.set_free(None);
+                Ok(())
+            }
             ["the", "operator", "adds", name] => {
                 self.users.push(user(name, "")?);
                 self.reload()
@@ -472,6 +481,7 @@ impl Player {
             let mut resumed = vec![];
             let said = engine.release(|output| speak(output, peers, news, &mut resumed));
             said.map_err(|e| e.to_string())?;
+            engine.prepare(now.mono, Load::Idle).map_err(|e| e.to_string())?;
             for peer in peers.values_mut() {
                 peer.receive();
             }

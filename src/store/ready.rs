@@ -1,0 +1,365 @@
+//! Room kept ready on the disk: files of zeros, from which segments are made. Writing into them
+//! takes nothing more from the disk, so it succeeds on a full one. It knows nothing of records.
+//!
+//! **A file's way.** A fresh one is `ready-<n>` from its first byte on, because it never holds
+//! anything but zeros, however a crash cuts it. A segment that nobody needs becomes
+//! `recycled-<n>`; only when every byte of it was overwritten and synced, and its new name is
+//! durable, it is `ready-<n>`: what stood in it must never be taken for records of the segment it
+//! becomes. At a start a ready file that holds something (a crash came while a repair was written
+//! into it, or before a new segment's name was durable) is recycled.
+
+use super::disk::Disk;
+use super::files::{ZEROS, is_full, look_for_zeros, ready_file, recycled_file};
+use crate::limits::FILL_RETRY_MS;
+use crate::time::Millis;
+use std::collections::VecDeque;
+use std::io;
+
+/// A file that waits for its use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spare {
+    pub(super) number: u32,
+    pub(super) bytes: u64,
+}
+
+/// What is there of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stock {
+    /// Only zeros.
+    pub(super) ready: Vec<Spare>,
+    /// To be filled with zeros, oldest first.
+    pub(super) recycled: VecDeque<Spare>,
+    /// No file has this number or a higher one.
+    next_number: u32,
+}
+
+/// What an operator must hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tidings {
+    /// The disk gives no more room; its words.
+    Full(String),
+    /// All that is wanted is ready again.
+    Room,
+}
+
+/// Whether zeros are written ahead of need or are overdue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Each piece is synced, so that no later sync has much to do.
+    Ahead,
+    /// The sync of what is written behind them takes them along.
+    Behind,
+}
+
+/// How much is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) files: usize,
+    /// The length of each in bytes.
+    pub(super) bytes: u64,
+    /// The length from which on one is of use.
+    pub(super) usable: u64,
+    /// Bytes written at a time.
+    pub(super) piece: usize,
+}
+
+/// The room that is ready, and the making of more.
+pub(super) struct Ready<F> {
+    stock: Stock,
+    /// The file that is being filled, with how far it is.
+    open: Option<(Kind, u32, u64, F)>,
+    full: Option<Full>,
+    tidings: Option<Tidings>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Fresh,
+    Recycled,
+}
+
+/// The disk had no more room.
+struct Full {
+    /// Before then it is not asked again.
+    retry_at: Millis,
+}
+
+impl Stock {
+    /// Takes in the files that are there, by number. Whatever of them holds something is recycled.
+    pub(super) fn take<D: Disk>(disk: &mut D, ready: &[u32], recycled: &[u32]) -> io::Result<Self> {
+        let next_number = ready.iter().chain(recycled).max().map_or(1, |most| most + 1);
+        let mut stock = Self { next_number, ..Self::default() };
+        for &number in recycled {
+            let file = disk.open(&recycled_file(number))?;
+            let bytes = disk.len(&file)?;
+            stock.recycled.push_back(Spare { number, bytes });
+        }
+        for &number in ready {
+            let (bytes, zeros) = look_for_zeros(disk, &ready_file(number))?;
+            if zeros {
+                stock.ready.push(Spare { number, bytes });
+                continue;
+            }
+            let spare = Spare { number: stock.new_number(), bytes };
+            disk.rename(&ready_file(number), &recycled_file(spare.number))?;
+            disk.sync_dir()?;
+            stock.recycled.push_back(spare);
+        }
+        Ok(stock)
+    }
+
+    /// A number that no file has.
+    pub(super) fn new_number(&mut self) -> u32 {
+        let number = self.next_number.max(1);
+        self.next_number = number + 1;
+        number
+    }
+
+    /// Makes a file that holds only zeros ready, durably, under the name that it gets.
+    pub(super) fn adopt<D: Disk>(&mut self, disk: &mut D, file: &str) -> io::Result<()> {
+        let bytes = {
+            let file = disk.open(file)?;
+            disk.len(&file)?
+        };
+        let number = self.new_number();
+        disk.rename(file, &ready_file(number))?;
+        disk.sync_dir()?;
+        self.ready.push(Spare { number, bytes });
+        Ok(())
+    }
+
+    /// Makes a segment hold `bytes` durably by putting a ready file in its place, if one is long
+    /// enough; returns its length. A crash before that leaves a ready file that holds something.
+    pub(super) fn replace<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        segment: &str,
+        bytes: &[u8],
+    ) -> Option<io::Result<u64>> {
+        self.longest().filter(|spare| spare.bytes >= bytes.len() as u64)?;
+        let spare = self.take_longest()?;
+        let name = ready_file(spare.number);
+        let outcome = disk.open(&name).and_then(|file| {
+            disk.write_all_at(&file, 0, bytes)?;
+            disk.sync_data(&file)?;
+            disk.rename(&name, segment)?;
+            disk.sync_dir()
+        });
+        Some(outcome.map(|()| spare.bytes))
+    }
+
+    /// The longest file that is ready.
+    pub(super) fn longest(&self) -> Option<Spare> {
+        self.ready.iter().copied().max_by_key(|spare| (spare.bytes, spare.number))
+    }
+
+    /// The same, which is used now.
+    pub(super) fn take_longest(&mut self) -> Option<Spare> {
+        let longest = self.longest()?;
+        self.ready.retain(|spare| spare.number != longest.number);
+        Some(longest)
+    }
+}
+
+impl<F> Ready<F> {
+    pub(super) fn new(stock: Stock) -> Self {
+        Self { stock, open: None, full: None, tidings: None }
+    }
+
+    pub(super) fn stock(&self) -> &Stock {
+        &self.stock
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.full.is_some()
+    }
+
+    /// Files that a segment can be made of.
+    pub(super) fn usable(&self, wanted: Wanted) -> usize {
+        self.stock.ready.iter().filter(|spare| spare.bytes >= wanted.usable).count()
+    }
+
+    /// Files that are as long as wanted.
+    pub(super) fn whole(&self, wanted: Wanted) -> usize {
+        self.stock.ready.iter().filter(|spare| spare.bytes >= wanted.bytes).count()
+    }
+
+    /// Files that a segment can be made of, now or soon.
+    pub(super) fn count(&self, wanted: Wanted) -> usize {
+        self.usable(wanted) + self.stock.recycled.len()
+    }
+
+    /// Takes the longest file for a segment.
+    pub(super) fn take(&mut self) -> Option<Spare> {
+        let spare = self.stock.take_longest()?;
+        self.open.take_if(|(kind, number, ..)| *kind == Kind::Fresh && *number == spare.number);
+        Some(spare)
+    }
+
+    /// When [`Self::fill`] has something to do; time zero is now.
+    pub(super) fn due(&self, wanted: Wanted) -> Option<Millis> {
+        if !self.stock.recycled.is_empty() {
+            return Some(Millis(0));
+        }
+        let due = self.full.as_ref().map_or(Millis(0), |full| full.retry_at);
+        (self.whole(wanted) < wanted.files).then_some(due)
+    }
+
+    /// The file of a segment that nobody needs any more is renamed, durably, and filled with zeros
+    /// later.
+    pub(super) fn recycle<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        file: &str,
+    ) -> io::Result<()> {
+        let bytes = {
+            let file = disk.open(file)?;
+            disk.len(&file)?
+        };
+        let number = self.stock.new_number();
+        disk.rename(file, &recycled_file(number))?;
+        disk.sync_dir()?;
+        self.stock.recycled.push_back(Spare { number, bytes });
+        Ok(())
+    }
+
+    /// Something was given back to the disk: it may have room again.
+    pub(super) fn look_again(&mut self) {
+        if let Some(full) = &mut self.full {
+            full.retry_at = Millis(0);
+        }
+    }
+
+    /// What happened since the last call.
+    pub(super) fn tidings(&mut self) -> Option<Tidings> {
+        self.tidings.take()
+    }
+
+    /// Writes the next piece of zeros, if one is due. A full disk is no error: it is noted, and
+    /// asked again later.
+    pub(super) fn fill<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        wanted: Wanted,
+        pace: Pace,
+        now: Millis,
+    ) -> io::Result<()> {
+        if self.due(wanted).is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        match self.fill_piece(disk, wanted, pace) {
+            Err(e) if is_full(&e) => {
+                let full = Full { retry_at: now.plus(FILL_RETRY_MS) };
+                if self.full.replace(full).is_none() {
+                    self.tidings = Some(Tidings::Full(e.to_string()));
+                }
+                Ok(())
+            }
+            Err(e) => Err(e),
+            Ok(()) => {
+                self.look_again();
+                if self.due(wanted).is_none() && self.full.take().is_some() {
+                    self.tidings = Some(Tidings::Room);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn fill_piece<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        wanted: Wanted,
+        pace: Pace,
+    ) -> io::Result<()> {
+        let (kind, number, done, file) = match self.open.take() {
+            Some(open) => open,
+            None => self.open_next(disk, wanted)?,
+        };
+        let length = match kind {
+            Kind::Fresh => wanted.bytes,
+            Kind::Recycled => self.stock.recycled.front().map_or(0, |spare| spare.bytes),
+        };
+        let most = usize::try_from(length - done.min(length)).unwrap_or(usize::MAX);
+        let piece = wanted.piece.min(ZEROS.len()).min(most);
+        disk.write_all_at(&file, done, &ZEROS[..piece])?;
+        if pace == Pace::Ahead || kind == Kind::Recycled {
+            let synced = disk.sync_data(&file);
+            if synced.as_ref().is_err_and(is_full) {
+                // What was promised at the write was not there. Nothing is known of the file now,
+                // and it goes.
+                self.forget(disk, kind, number)?;
+            }
+            synced?;
+        }
+        let done = done + piece as u64;
+        if kind == Kind::Fresh
+            && let Some(spare) = self.stock.ready.iter_mut().find(|spare| spare.number == number)
+        {
+            spare.bytes = done;
+        }
+        if done < length {
+            self.open = Some((kind, number, done, file));
+        } else if kind == Kind::Recycled {
+            // The name must last before the file gets its next one: a file with the names of a
+            // segment and of a recycled one would be emptied although it is in use.
+            disk.rename(&recycled_file(number), &ready_file(number))?;
+            disk.sync_dir()?;
+            self.stock.recycled.pop_front();
+            self.stock.ready.push(Spare { number, bytes: length });
+        }
+        Ok(())
+    }
+
+    /// The next file to be filled: what is there already first, because it needs no more room;
+    /// then the one that needs least.
+    fn open_next<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        wanted: Wanted,
+    ) -> io::Result<(Kind, u32, u64, F)> {
+        if let Some(spare) = self.stock.recycled.front() {
+            let file = disk.open(&recycled_file(spare.number))?;
+            return Ok((Kind::Recycled, spare.number, 0, file));
+        }
+        let short = self.stock.ready.iter().filter(|spare| spare.bytes < wanted.bytes);
+        if let Some(spare) = short.max_by_key(|spare| spare.bytes) {
+            let file = disk.open(&ready_file(spare.number))?;
+            return Ok((Kind::Fresh, spare.number, spare.bytes, file));
+        }
+        let number = self.stock.new_number();
+        let file = disk.create(&ready_file(number))?;
+        self.stock.ready.push(Spare { number, bytes: 0 });
+        Ok((Kind::Fresh, number, 0, file))
+    }
+
+    fn forget<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        kind: Kind,
+        number: u32,
+    ) -> io::Result<()> {
+        match kind {
+            Kind::Fresh => {
+                self.stock.ready.retain(|spare| spare.number != number);
+                disk.remove(&ready_file(number))
+            }
+            Kind::Recycled => {
+                self.stock.recycled.pop_front();
+                disk.remove(&recycled_file(number))
+            }
+        }
+    }
+
+    /// Gives back what is there, where nothing is wanted.
+    pub(super) fn clear<D: Disk<File = F>>(&mut self, disk: &mut D) -> io::Result<()> {
+        self.open = None;
+        for spare in self.stock.ready.drain(..) {
+            disk.remove(&ready_file(spare.number))?;
+        }
+        for spare in self.stock.recycled.drain(..) {
+            disk.remove(&recycled_file(spare.number))?;
+        }
+        Ok(())
+    }
+}
