@@ -260,6 +260,11 @@ fn drop_stillborn<D: Disk>(
     if all.is_empty() {
         disk.remove(&file)?;
     } else if bytes.is_empty() {
+        // The room was made before the name was given, so this is either or.
+        found.recovery.lines.push(format!(
+            "{file} holds nothing but zeros: nothing was written there yet, or what may have been \
+             confirmed there is gone"
+        ));
         return found.stock.adopt(disk, &file);
     } else {
         // Its bytes are kept, because nobody can tell a first batch that was never finished from

@@ -9,9 +9,10 @@ use crate::support::sim_disk::{Aftermath, SimDisk};
 use mms::core::record::{
     Journal as _, Letter, LetterId, LetterKind, Recipient, Record, push_recipient, recipients,
 };
+use mms::store::files::segment_file;
 use mms::store::record::{Entry, Piece, Pieces};
-use mms::store::recovery::{Recovery, segment_file};
-use mms::store::spool::{Config, Spool, Sync};
+use mms::store::recovery::Recovery;
+use mms::store::spool::{Config, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -40,7 +41,7 @@ pub enum End {
 /// the last are of about `segment_bytes`. Letter n is `sender0: letter n …` for `absent`.
 pub fn spool(letters: usize, least_bytes: usize, segment_bytes: u32, end: End) -> SimDisk {
     let disk = SimDisk::new();
-    let config = Config { sync: Sync::Always, segment_bytes };
+    let config = Config { segment_bytes, spares: 0, ..Config::default() };
     let opened = Spool::open(disk.clone(), config, UNIX_MS, &mut entropy, &mut |_, _, _| {});
     let (mut spool, _) = opened.unwrap();
     let mut rng = Rng::new(9);
@@ -55,6 +56,7 @@ pub fn spool(letters: usize, least_bytes: usize, segment_bytes: u32, end: End) -
         let body = format!("letter {n} {}", "ab=L\n0\n".repeat(rng.below(9)));
         let (kind, from) = (LetterKind::Direct, "sender0");
         let letter = Letter { id, unix_ms: UNIX_MS, kind, key: None, from, to: &to, body: &body };
+        spool.make_way();
         spool.append(&Record::Letter(letter));
         // Several letters share a sync.
         if rng.one_in(2) || segment_bytes < 1000 {
@@ -77,7 +79,7 @@ struct Found {
 
 fn open(disk: &SimDisk) -> Result<Found, String> {
     let mut places = BTreeMap::new();
-    let config = Config { sync: Sync::Always, segment_bytes: 1 << 24 };
+    let config = Config { segment_bytes: 1 << 24, spares: 0, ..Config::default() };
     let mut visit = |record: &Record<'_>, at, _: &mut _| {
         if let Record::Letter(letter) = record {
             assert!(recipients(letter.to).all(|one| one.name == "absent"));
