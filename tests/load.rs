@@ -8,9 +8,12 @@
 
 mod support;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mms::scram::{ClientExchange, Keys, Secret};
 use std::io::Write as _;
-use std::time::Duration;
-use support::server::{Client, Server};
+use std::time::{Duration, Instant};
+use support::server::{Client, PASSWORD, SALT, Server};
 
 /// CPU time is counted in ticks of 10 ms.
 const TICK_MS: u64 = 10;
@@ -66,4 +69,44 @@ fn the_cost_of_a_message_does_not_grow_with_the_users() {
         let each = spent as f64 * 1e3 / MESSAGES as f64;
         println!("{} idle users: {each:.2} us of CPU a message", crowd.len());
     }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn sign_ins_by_scram() {
+    const ROUNDS: usize = 2500;
+    const AT_ONCE: usize = 4;
+    let server = server(AT_ONCE);
+    let keys = Keys::derive(PASSWORD.as_bytes(), SALT, 4096);
+    for kind in ["tool", "online"] {
+        let (ticks, start) = (server.cpu_ticks(), Instant::now());
+        std::thread::scope(|scope| {
+            for n in 0..AT_ONCE {
+                let (server, keys) = (&server, &keys);
+                let user = format!("u{n}");
+                scope.spawn(move || (0..ROUNDS).for_each(|_| scram(server, &user, kind, keys)));
+            }
+        });
+        let count = (ROUNDS * AT_ONCE) as f64;
+        let spent = (server.cpu_ticks() - ticks) * TICK_MS;
+        let rate = count / start.elapsed().as_secs_f64();
+        let each = spent as f64 * 1e3 / count;
+        println!("sign-in as {kind} by SCRAM, from connect to close: {each:.1} us of CPU, {rate:.0}/s");
+    }
+}
+
+/// Connects, signs in and out again.
+fn scram(server: &Server, user: &str, kind: &str, keys: &Keys) {
+    let (mut exchange, first) = ClientExchange::begin(user, "fyko+d2lbbFgONRv9qkxdawL");
+    let mut client = server.connect();
+    let first = STANDARD.encode(first);
+    client.send(format!("coded 1\nsignin {user} {kind} scram {first}\n").as_bytes());
+    let challenge = client.expect("334 ");
+    let challenge = STANDARD.decode(challenge.rsplit(' ').next().unwrap()).unwrap();
+    let challenge = String::from_utf8(challenge).unwrap();
+    let answer = exchange.answer(&challenge, Secret::Keys(keys)).unwrap();
+    client.send(format!("auth {}\nsignout\n", STANDARD.encode(answer)).as_bytes());
+    client.expect("230 ");
+    client.expect("290 ");
+    assert_eq!(client.rest().len(), 1);
 }

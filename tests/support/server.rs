@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The password of each user that [`Server::start`] makes.
 pub const PASSWORD: &str = "secret1";
+/// The salt of it.
+pub const SALT: &[u8] = b"saltsaltsalt";
 
 /// Looks until `what` is there; panics with `why` when patience ends.
 pub fn eventually<T>(why: &str, mut what: impl FnMut() -> Option<T>) -> T {
@@ -80,12 +82,12 @@ impl Drop for Folder {
 
 /// A line of the password file for `name`, whose password is `password`.
 pub fn user_line(name: &str, password: &str) -> String {
-    format!("{name}:{}\n", Verifier::derive(password.as_bytes(), b"saltsaltsalt", 4096))
+    format!("{name}:{}\n", Verifier::derive(password.as_bytes(), SALT, 4096))
 }
 
 /// A password file of these users, each with [`PASSWORD`].
 pub fn users_file(names: &[impl AsRef<str>]) -> String {
-    let verifier = Verifier::derive(PASSWORD.as_bytes(), b"saltsaltsalt", 4096);
+    let verifier = Verifier::derive(PASSWORD.as_bytes(), SALT, 4096);
     names.iter().map(|name| format!("{}:{verifier}\n", name.as_ref())).collect()
 }
 
