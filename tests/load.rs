@@ -10,10 +10,17 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mms::core::event::{Conn, Event, Trust};
+use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::engine::Engine;
 use mms::scram::{ClientExchange, Keys, Secret};
+use mms::store::disk::FileDisk;
+use mms::store::spool::{Config, Sync};
+use mms::time::{Millis, Now};
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
-use support::server::{Client, PASSWORD, SALT, Server};
+use support::server::{Client, Folder, PASSWORD, SALT, Server, users_file};
 
 /// CPU time is counted in ticks of 10 ms.
 const TICK_MS: u64 = 10;
@@ -109,4 +116,59 @@ fn scram(server: &Server, user: &str, kind: &str, keys: &Keys) {
     client.expect("230 ");
     client.expect("290 ");
     assert_eq!(client.rest().len(), 1);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn the_start_with_ten_million_letters() {
+    const USERS: u64 = 1000;
+    const LETTERS: u64 = 10_000_000;
+    let folder = Folder::new();
+    let names: Vec<String> = (0..USERS).map(|n| format!("u{n}")).collect();
+    folder.write("users", &users_file(&names));
+    fill(&folder, LETTERS, USERS);
+    let start = Instant::now();
+    let server = Server::start_in(folder, &["--mailbox-letters", "1000000"]);
+    let seconds = start.elapsed().as_secs_f64();
+    let each = server.memory_kib() * 1024 / LETTERS;
+    println!("ready with {LETTERS} waiting letters after {seconds:.1} s, {each} bytes each");
+}
+
+/// Lets the engine fill a spool, without a network.
+fn fill(folder: &Folder, letters: u64, users: u64) {
+    let entries = mms::store::users::load(&folder.path("users")).unwrap().entries;
+    let rules = Rules {
+        idle_timeout_s: 0,
+        block_time_s: 0,
+        max_failures: 0,
+        self_send: SelfSend::Allowed,
+        duplicate: Duplicate::Refuse,
+        mailbox_letters: usize::MAX,
+        mailbox_bytes: u64::MAX,
+    };
+    let disk = FileDisk::open(&folder.path("spool")).unwrap();
+    let config = Config { sync: Sync::Never, ..Config::default() };
+    let now = Now { mono: Millis(1), unix_ms: 1_790_000_000_000 };
+    let mut entropy = |bytes: &mut [u8]| Ok(bytes.fill(7));
+    let (mut engine, _) = Engine::open(disk, config, rules, entries, now, &mut entropy).unwrap();
+    let conn = Conn(0);
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    engine.handle(Event::Opened { conn, address, trust: Trust::Trusted }, now);
+    let mut say = |line: &str, commit: bool| {
+        engine.handle(Event::Line { conn, line: line.as_bytes(), body: None }, now);
+        while commit {
+            engine.tick(now);
+            engine.commit().unwrap();
+            engine.release(|_| {}).unwrap();
+            if engine.deadline().is_none_or(|at| at > now.mono) {
+                break;
+            }
+        }
+    };
+    say(&format!("signin u0 {PASSWORD}"), true);
+    for n in 0..letters {
+        let line = format!("send u{} {n:040}", n % (users - 1) + 1);
+        say(&line, n % 1000 == 999);
+    }
+    say("signout", true);
 }
