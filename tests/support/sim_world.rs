@@ -52,6 +52,8 @@ pub struct World {
     pub decisive: bool,
     /// How often he has.
     pub decisions: usize,
+    /// Letters that may wait for one user.
+    pub mailbox_letters: usize,
     trace: Vec<String>,
 }
 
@@ -61,6 +63,7 @@ impl World {
         let sync = if rng.one_in(4) { Sync::Never } else { Sync::Always };
         let restless = rng.one_in(2);
         let spares = 2 * usize::from(!rng.one_in(4));
+        let mailbox_letters = if rng.one_in(4) { 3 } else { 60 };
         let now = Now { mono: Millis(1), unix_ms: 1_790_000_000_000 };
         let mut world = Self {
             disk: SimDisk::new(),
@@ -81,6 +84,7 @@ impl World {
             restless,
             decisive: false,
             decisions: 0,
+            mailbox_letters,
             trace: Vec::new(),
         };
         world.start();
@@ -127,7 +131,7 @@ impl World {
             max_failures: 3,
             self_send: SelfSend::Allowed,
             duplicate: Duplicate::Replace,
-            mailbox_letters: 60,
+            mailbox_letters: self.mailbox_letters,
             mailbox_bytes: 1 << 20,
             password_rounds: 1,
         };
