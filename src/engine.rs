@@ -15,6 +15,7 @@ use crate::core::event::{Action, ChangeId, Conn, Dialect, Event, Flow, Note};
 use crate::core::hub::{Hub, Rules, Turn};
 use crate::core::password::Verifier;
 use crate::core::record::{LetterKind, Location, Record};
+use crate::fault::{Fault, is_planted};
 use crate::proto::coded::{LetterLine, Tag};
 use crate::proto::command::Verb;
 use crate::proto::line::Limits;
@@ -131,7 +132,13 @@ impl<D: Disk> Engine<D> {
     /// Handles what happened. Nothing is said before [`Engine::release`].
     pub fn handle(&mut self, event: Event<'_>, now: Now) -> Flow {
         self.begin(now);
-        self.hub.handle(event, &mut Turn { now, journal: &mut self.spool, out: &mut self.held })
+        let mut turn = Turn { now, journal: &mut self.spool, out: &mut self.held };
+        let flow = self.hub.handle(event, &mut turn);
+        if is_planted(Fault::DeliverBeforeSync) {
+            let shown = |action: &mut Action| matches!(action, Action::Show { .. });
+            self.durable.extend(self.held.extract_if(.., shown));
+        }
+        flow
     }
 
     /// Does what has become due.

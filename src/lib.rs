@@ -53,6 +53,7 @@
 //! |---|---|
 //! | `main.rs` | parse, run, one line on error, exit code |
 //! | [`limits`] | every bound, with its reason |
+//! | [`fault`] | promises broken on purpose, in builds made for that |
 //! | [`time`] | time as a value |
 //! | [`crypto`] | HMAC, a password stretched in slices, forgetting |
 //! | [`scram`] | SCRAM-SHA-256, both ends: sign in without telling the password |
@@ -129,6 +130,7 @@ pub mod client;
 pub mod core;
 pub mod crypto;
 pub mod engine;
+pub mod fault;
 pub mod limits;
 pub mod logging;
 pub mod net;

@@ -13,6 +13,7 @@
 //! k 1790000000.8 0 d tim                  kept, and its text was lost by the server
 //! ```
 
+use crate::fault::{Fault, is_planted};
 use crate::proto::coded_client::{Condition, Letter};
 use crate::proto::id::LetterId;
 use crate::store::disk::Disk;
@@ -129,6 +130,9 @@ impl<D: Disk> Inbox<D> {
 
     /// Makes durable what was kept.
     pub fn sync(&mut self) -> io::Result<()> {
+        if is_planted(Fault::AckBeforeInbox) {
+            return Ok(());
+        }
         if self.unsynced {
             self.disk.sync_data(&self.file)?;
             self.unsynced = false;

@@ -18,6 +18,7 @@
 //! digit is one bit away from a lower-case one, and every single flipped bit must be noticed.
 
 use crate::core::record::{Key, Letter, LetterId, LetterKind, Record, Switch};
+use crate::fault::{Fault as Planted, is_planted};
 use crc32fast::Hasher;
 
 /// The format this code writes. A segment of a later one is refused.
@@ -288,7 +289,8 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, Fault> {
         return Err(Fault::Short);
     };
     let crc = hex(&head[27..35]).ok_or(Fault::Head)?;
-    if crc != u64::from(checksum(head, payload)) {
+    let matches = crc == u64::from(checksum(head, payload));
+    if !matches && !is_planted(Planted::BadChecksumAccepted) {
         return Err(Fault::Checksum);
     }
     let bytes = HEAD_BYTES + length + 1;
@@ -467,6 +469,10 @@ impl<'a> Iterator for Pieces<'a> {
         let rest = &self.bytes[offset..];
         if rest.is_empty() {
             return None;
+        }
+        if is_planted(Planted::ScanStopsAtHole) && decode(rest).is_err() {
+            self.at = self.bytes.len();
+            return Some(Piece::Damaged { offset, bytes: rest.len() });
         }
         let bytes = match decode(rest) {
             Ok(frame) => {

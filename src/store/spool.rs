@@ -39,6 +39,7 @@ use super::ready::Ready;
 use super::record::{self, Entry, Header};
 use super::recovery::{self, Recovery, SpoolError, Visit};
 use crate::core::record::{Journal, Letter, Location, Record, recipients};
+use crate::fault::{Fault, is_planted};
 use std::ops::Range;
 use std::{io, mem};
 
@@ -291,6 +292,7 @@ impl<D: Disk> Spool<D> {
 
     fn write_batch(&mut self) -> io::Result<()> {
         let durable = match (self.config.sync, self.batch.durable) {
+            (Sync::Always, Durable::MustBe) if is_planted(Fault::OkBeforeSync) => false,
             (_, Durable::AtAnyRate) | (Sync::Always, Durable::MustBe) => true,
             (Sync::Always, Durable::NeedNotBe) | (Sync::Never, _) => false,
         };
@@ -301,12 +303,20 @@ impl<D: Disk> Spool<D> {
         let Some(current) = &mut self.current else {
             unreachable!("a segment was started for the batch");
         };
-        self.disk.write_all_at(&current.file, u64::from(self.batch.base), &self.batch.bytes)?;
+        let base = u64::from(self.batch.base);
+        let written = self.disk.write_all_at(&current.file, base, &self.batch.bytes);
+        if !is_planted(Fault::ShortWriteIgnored) {
+            written?;
+        }
         current.unsynced = true;
         if durable {
-            self.disk.sync_data(&current.file)?;
+            let mut synced = self.disk.sync_data(&current.file);
+            if synced.is_err() && is_planted(Fault::RetrySync) {
+                synced = self.disk.sync_data(&current.file);
+            }
+            synced?;
             current.unsynced = false;
-            if rolls {
+            if rolls && !is_planted(Fault::NoDirectorySync) {
                 // A synced file whose name is not durable is lost.
                 self.disk.sync_dir()?;
             }
@@ -555,6 +565,9 @@ fn damaged(text: String) -> io::Error {
 /// Never the same epoch twice. After damage one more is skipped: the record that began the last
 /// epoch may be what was damaged.
 pub(super) fn next_epoch(last: u32, now_unix_ms: u64, damaged: bool) -> io::Result<u32> {
+    if is_planted(Fault::NoEpoch) && last > 0 {
+        return Ok(last);
+    }
     let seconds = u32::try_from(now_unix_ms / 1000).unwrap_or(u32::MAX);
     last.checked_add(1)
         .and_then(|next| next.max(seconds).checked_add(u32::from(damaged)))

@@ -3,6 +3,7 @@
 //! A letter is put into the mailbox and the journal first, whoever its reader is; if he is here
 //! and has been shown all before it, it is shown. Online and offline are one path.
 
+use super::receipts::Settle;
 use super::{Hub, SelfSend, Turn, echoed};
 use crate::core::accounts::UserId;
 use crate::core::event::{Action, Conn, Dialect, Note};
@@ -13,6 +14,7 @@ use crate::core::record::{
     Key, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
 };
 use crate::core::session::Session;
+use crate::fault::{Fault, is_planted};
 use crate::limits::{BODY_BYTES, COUNTED_BYTES, LIST_RECIPIENTS, NAME_BYTES};
 use crate::proto::command::{Problem, Recipients, Verb, names};
 use crate::proto::name::NameKey;
@@ -249,6 +251,9 @@ impl Hub {
     }
 
     fn has_room(&self, user: UserId, text: &str) -> bool {
+        if is_planted(Fault::QuotaEvicts) {
+            return true;
+        }
         let (letters, bytes) = self.user(user).mailbox.load();
         letters < self.rules.mailbox_letters
             && bytes + text.len() as u64 <= self.rules.mailbox_bytes
@@ -309,6 +314,13 @@ impl Hub {
             let reader = self.shows_at_once(user);
             let from = sender.clone();
             let waiting = Waiting { id, at, from, said: 0 };
+            if is_planted(Fault::QuotaEvicts) {
+                let mailbox = &self.user(user).mailbox;
+                let full = mailbox.load().0 >= self.rules.mailbox_letters;
+                if let Some(last) = mailbox.last_known().filter(|_| full) {
+                    self.settle(user, Settle::Through(last), turn);
+                }
+            }
             self.user_mut(user).mailbox.accept(waiting);
             if let Some(reader) = reader {
                 self.show_next(reader, user, turn);

@@ -8,11 +8,12 @@
 use super::super::disk::Disk;
 use super::super::files::segment_file;
 use super::super::ledger::Segment;
-use super::super::record::{self, Entry, Fault};
+use super::super::record::{self, Entry};
 use super::{Spool, damaged, location};
 use crate::core::record::{
     Journal, Letter, LetterId, Location, Record, push_recipient, recipients,
 };
+use crate::fault::{Fault, is_planted};
 use crate::limits;
 use std::{io, mem};
 
@@ -102,7 +103,8 @@ impl<D: Disk> Spool<D> {
     }
 
     fn copies_are_durable(&self) -> bool {
-        self.is_idle() || self.compaction.copied_with < self.commits
+        let waits = !self.is_idle() && self.compaction.copied_with >= self.commits;
+        !waits || is_planted(Fault::DropBeforeSync)
     }
 
     /// Each unlink is durable before the next, so that no gap appears between segments. A file that
@@ -137,8 +139,8 @@ impl<D: Disk> Spool<D> {
             let frame = match record::decode(&bytes[done..filled]) {
                 Ok(frame) => frame,
                 Err(_) if done as u64 + begin >= oldest.bytes => break,
-                Err(Fault::Short) if done > 0 => break,
-                Err(Fault::Short) if filled == bytes.len() => {
+                Err(record::Fault::Short) if done > 0 => break,
+                Err(record::Fault::Short) if filled == bytes.len() => {
                     // A single record is longer than what was read.
                     bytes.resize(2 * filled, 0);
                     filled = self.read_at(oldest.number, begin, bytes)?;
