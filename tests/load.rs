@@ -153,20 +153,22 @@ fn fill(folder: &Folder, letters: u64, users: u64) {
     let disk = FileDisk::open(&folder.path("spool")).unwrap();
     let config = Config { sync: Sync::Never, ..Config::default() };
     let now = Now { mono: Millis(1), unix_ms: 1_790_000_000_000 };
-    let mut entropy = |bytes: &mut [u8]| Ok(bytes.fill(7));
+    let mut entropy = |bytes: &mut [u8]| {
+        bytes.fill(7);
+        Ok(())
+    };
     let (mut engine, _) = Engine::open(disk, config, rules, entries, now, &mut entropy).unwrap();
     let conn = Conn(0);
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     engine.handle(Event::Opened { conn, address, trust: Trust::Trusted }, now);
     let mut say = |line: &str, commit: bool| {
         engine.handle(Event::Line { conn, line: line.as_bytes(), body: None }, now);
-        while commit {
+        let mut due = commit;
+        while due {
             engine.tick(now);
             engine.commit().unwrap();
             engine.release(|_| {}).unwrap();
-            if engine.deadline().is_none_or(|at| at > now.mono) {
-                break;
-            }
+            due = engine.deadline().is_some_and(|at| at <= now.mono);
         }
     };
     say(&format!("signin u0 {PASSWORD}"), true);
