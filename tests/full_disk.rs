@@ -8,7 +8,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::server::{Client, Folder, PASSWORD, Server, Start, eventually, mms, users_file};
+use support::server::{
+    Client, Folder, PASSWORD, Server, Start, eventually, mms, ready_mib, users_file,
+};
 
 const NO_ROOM: &str = ">> the server's disk is full; not stored, try again later";
 const CONFIRMED: &str = ">> tim is offline, message will be saved for future delivery";
@@ -61,13 +63,6 @@ impl Drop for Small {
     fn drop(&mut self) {
         _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
-}
-
-/// The room that is ready in the spool, in MiB.
-fn ready_mib(spool: &Path) -> u64 {
-    let entries = fs::read_dir(spool).unwrap().map(Result::unwrap);
-    let ready = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("ready-"));
-    ready.map(|entry| entry.metadata().map_or(0, |found| found.len())).sum::<u64>() >> 20
 }
 
 /// Letters sent to tim.

@@ -118,6 +118,13 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
+/// The room that is ready in the spool, in MiB.
+pub fn ready_mib(spool: &Path) -> u64 {
+    let entries = fs::read_dir(spool).unwrap().map(Result::unwrap);
+    let ready = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("ready-"));
+    ready.map(|entry| entry.metadata().map_or(0, |found| found.len())).sum::<u64>() >> 20
+}
+
 /// A running server. It ends with this value.
 pub struct Server {
     pub folder: Folder,
