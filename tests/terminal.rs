@@ -359,6 +359,44 @@ fn a_password_is_changed_unseen_and_the_next_sign_in_uses_it() {
 }
 
 #[test]
+fn passwords_that_are_typed_ahead_are_not_shown_nor_sent() {
+    let server = Server::start(&USERS, &[]);
+    let mut fred = Terminal::signed_in(&server.folder, server.address, "fred");
+    // All at once, as a paste comes from a terminal that does not mark it as one.
+    fred.keys(&format!("passwd\r{PASSWORD}\rtwo words\rtwo words\rwhoelse\r"));
+    fred.expect("password changed; your other sessions are signed off");
+    fred.expect("Nobody else is online");
+    for secret in [PASSWORD, "two words", "is no command"] {
+        assert_eq!(fred.count(secret), 0, "{secret}: {}", fred.text());
+    }
+    // And from one that does: it shows what is pasted, which is neither sent nor remembered.
+    fred.keys("\x1b[200~passwd\rtwo words\rthree words\rthree words\r\x1b[201~\r");
+    fred.expect("password changed; your other sessions are signed off");
+    let shown = fred.count("three words");
+    fred.keys("\x1b[A\r");
+    fred.expect("Nobody else is online");
+    fred.keys("passwd\r");
+    fred.expect("Current password: ");
+    fred.hides();
+    // Nothing is completed meanwhile, and a paste answers as many questions as it has lines.
+    fred.keys("who\t\t\x15\x1b[200~three words\rfour words\r\x1b[201~\r");
+    fred.expect("New password again: ");
+    fred.keys("\x03");
+    fred.expect("the password was not changed");
+    fred.keys("send libero seen");
+    fred.expect("seen");
+    fred.keys("\x03");
+    fred.expect("> ");
+    fred.keys("\x04");
+    fred.ends(0);
+    assert_eq!((fred.count("three words"), fred.count("is no command")), (shown, 0));
+    for unseen in ["four words", "wholast", "Leave?"] {
+        assert_eq!(fred.count(unseen), 0, "{unseen}: {}", fred.text());
+    }
+    server.greeted().sign_in("fred", "three words");
+}
+
+#[test]
 fn a_server_that_dies_takes_nothing_along() {
     let mut server = Server::start(&USERS, &[]);
     let door = Door::to(&server);

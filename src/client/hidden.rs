@@ -1,69 +1,81 @@
-//! Lines typed at a terminal that does not show them, between two lines of the prompt. However they
-//! end, with Enter, Ctrl-C or Ctrl-D, the terminal is as before: Ctrl-C is a key here, no signal.
+//! Passwords typed between two lines of the prompt, at the prompt's own editor. It holds what was
+//! typed ahead: read elsewhere, those lines would come to light at the next prompt, and be sent.
+//! However it ends, with Enter, Ctrl-C or Ctrl-D, the terminal is as before.
 
 use super::link::Password;
-use crate::limits::PASSWORD_BYTES;
-use nix::sys::termios::{
-    LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
-};
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use super::prompt::Hints;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use rustyline::config::Configurer as _;
+use rustyline::error::ReadlineError;
+use rustyline::history::MemHistory;
+use rustyline::{ColorMode, Editor};
+use std::collections::VecDeque;
+use std::io;
 
-/// The byte of Ctrl-C.
-const INTERRUPT: u8 = 3;
-
-/// A terminal that does not show what is typed. When this is dropped it is as it was before.
-pub(super) struct Hidden {
+/// An editor that shows nothing of what is typed. When this is dropped all is as it was before.
+pub(super) struct Hidden<'a> {
+    editor: &'a mut Editor<Hints, MemHistory>,
+    /// Lines that were pasted together with an earlier one.
+    ahead: VecDeque<Password>,
+    colours: ColorMode,
     before: Termios,
 }
 
-impl Drop for Hidden {
+impl Drop for Hidden<'_> {
     fn drop(&mut self) {
+        if let Some(hints) = self.editor.helper_mut() {
+            hints.secret = false;
+        }
+        self.editor.set_color_mode(self.colours);
         // The terminal may be gone.
         _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
     }
 }
 
-impl Hidden {
-    /// From now on nothing is shown, between two questions neither.
-    pub(super) fn begin() -> io::Result<Self> {
+impl<'a> Hidden<'a> {
+    /// From now on nothing is shown, between two questions neither. `ahead`: lines that answer the
+    /// first questions.
+    pub(super) fn begin(
+        editor: &'a mut Editor<Hints, MemHistory>,
+        ahead: &str,
+    ) -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut hidden = before.clone();
+        // The editor finds the terminal so and leaves it so; Ctrl-C between two lines is no signal.
         hidden.local_flags &= !(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ISIG);
-        hidden.local_flags |= LocalFlags::ICANON;
-        // Ends the line as Enter does.
-        hidden.control_chars[SpecialCharacterIndices::VEOL as usize] = INTERRUPT;
         tcsetattr(io::stdin(), SetArg::TCSANOW, &hidden)?;
-        Ok(Self { before })
+        let colours = editor.config_mut().color_mode();
+        // Only where there are colours does the editor ask how the line is to be drawn.
+        editor.set_color_mode(ColorMode::Forced);
+        if let Some(hints) = editor.helper_mut() {
+            hints.secret = true;
+        }
+        Ok(Self { editor, ahead: ahead.lines().map(kept).collect(), colours, before })
     }
 
     /// Asks for a password. `None`: whoever was asked wants to leave it at that.
-    pub(super) fn ask(&self, prompt: &str) -> io::Result<Option<Password>> {
-        let mut out = io::stdout();
-        out.write_all(prompt.as_bytes())?;
-        out.flush()?;
-        // Not through the buffer of stdin: what stands behind the line is for others.
-        let typed = read(&mut File::from(io::stdin().as_fd().try_clone_to_owned()?));
-        out.write_all(b"\n")?;
-        typed
+    pub(super) fn ask(&mut self, prompt: &str) -> io::Result<Option<Password>> {
+        if let Some(password) = self.ahead.pop_front() {
+            return Ok(Some(password));
+        }
+        loop {
+            return match self.editor.readline(prompt) {
+                Ok(typed) => {
+                    // What was pasted may have several lines, and a line end behind them.
+                    let mut lines = typed.lines().map(kept);
+                    let first = lines.next().unwrap_or_else(|| kept(""));
+                    self.ahead.extend(lines);
+                    Ok(Some(first))
+                }
+                Err(ReadlineError::Interrupted | ReadlineError::Eof) => Ok(None),
+                Err(ReadlineError::Signal(_)) => continue,
+                Err(ReadlineError::Io(error)) => Err(error),
+                Err(error) => Err(io::Error::other(error)),
+            };
+        }
     }
 }
 
-/// A line without its end.
-fn read(terminal: &mut File) -> io::Result<Option<Password>> {
-    // Enough to notice that it is too long, without moving it as it grows.
-    let mut line = Password(Vec::with_capacity(PASSWORD_BYTES + 1));
-    loop {
-        let mut byte = [0];
-        match terminal.read(&mut byte) {
-            Ok(0) => return Ok(None),
-            Ok(_) if byte == [INTERRUPT] => return Ok(None),
-            Ok(_) if byte == *b"\n" => return Ok(Some(line)),
-            Ok(_) if line.0.len() <= PASSWORD_BYTES => line.0.push(byte[0]),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+fn kept(line: &str) -> Password {
+    Password(line.as_bytes().to_vec())
 }

@@ -13,13 +13,14 @@ use crate::proto::reply::{Refusal, Reply};
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
+use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
 use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 use signal_hook::consts::{SIGHUP, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, Read as _, Write as _};
@@ -73,19 +74,28 @@ fn is_sign_out(line: &str) -> bool {
     matches!(command::parse(line.as_bytes()), Ok(Command::SignOut))
 }
 
+/// The first of several lines that were pasted together, and the others.
+fn pasted(line: &str) -> (&str, &str) {
+    line.split_once('\n').unwrap_or((line, ""))
+}
+
 fn is_passwd(line: &str) -> bool {
-    matches!(command::parse(line.as_bytes()), Ok(Command::Passwd(_)))
+    matches!(command::parse(pasted(line).0.as_bytes()), Ok(Command::Passwd(_)))
 }
 
 /// The passwords of the line, or those that are asked for; or why there are none.
-fn passwords(line: &str) -> Result<(Password, Password), String> {
-    if let Ok(Command::Passwd(Some((current, new)))) = command::parse(line.as_bytes()) {
+fn passwords(
+    line: &str,
+    editor: &mut Editor<Hints, MemHistory>,
+) -> Result<(Password, Password), String> {
+    let (head, ahead) = pasted(line);
+    if let Ok(Command::Passwd(Some((current, new)))) = command::parse(head.as_bytes()) {
         let kept = |word: &str| Password(word.as_bytes().to_vec());
         return Ok((kept(current), kept(new)));
     }
     let failed = |error| format!("no password: {error}");
-    let hidden = Hidden::begin().map_err(failed)?;
-    let ask = |prompt| hidden.ask(prompt).map_err(failed);
+    let mut hidden = Hidden::begin(editor, ahead).map_err(failed)?;
+    let mut ask = |prompt| hidden.ask(prompt).map_err(failed);
     let kept = || screen::words(&Reply::PasswordKept);
     let refused = |refusal| screen::words(&Reply::Refused(refusal));
     let current = ask("Current password: ")?.filter(|it| !it.0.is_empty()).ok_or_else(kept)?;
@@ -230,7 +240,7 @@ impl Prompt {
             paper.put(look.paint(&Line::new(Tone::Trouble, words)), None);
         }
         let typed = RefCell::default();
-        editor.set_helper(Some(Hints { names: Arc::clone(names), typed }));
+        editor.set_helper(Some(Hints { names: Arc::clone(names), typed, secret: false }));
         let shared = Arc::clone(paper);
         // Ends with the process: it may wait for a prompt that never comes.
         drop(spawn(move || shared.print(printer)));
@@ -260,7 +270,7 @@ impl Prompt {
                 Ok(line) if is_sign_out(&line) => return true,
                 Ok(line) if is_passwd(&line) => {
                     asked = false;
-                    let sent = match passwords(&line) {
+                    let sent = match passwords(&line, &mut self.editor) {
                         Ok((current, new)) => wire.send(Wire::Passwd(current, new)),
                         Err(words) => {
                             paper.put(format!("{words}\n"), None);
@@ -326,9 +336,11 @@ impl rustyline::Prompt for Sign {
 }
 
 /// Completion, and the line as it is being typed.
-struct Hints {
+pub(super) struct Hints {
     names: Arc<Mutex<Vec<String>>>,
     typed: RefCell<String>,
+    /// What is typed is a password.
+    pub(super) secret: bool,
 }
 
 impl Completer for Hints {
@@ -340,6 +352,9 @@ impl Completer for Hints {
         at: usize,
         _: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<String>)> {
+        if self.secret {
+            return Ok((at, Vec::new()));
+        }
         Ok(screen::complete(line.get(..at).unwrap_or(line), &lock(&self.names)))
     }
 }
@@ -348,11 +363,23 @@ impl Hinter for Hints {
     type Hint = String;
 
     fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
-        line.clone_into(&mut self.typed.borrow_mut());
+        if !self.secret {
+            line.clone_into(&mut self.typed.borrow_mut());
+        }
         None
     }
 }
 
-impl Highlighter for Hints {}
+impl Highlighter for Hints {
+    fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
+        if self.secret { Cow::Owned(" ".repeat(line.chars().count())) } else { Cow::Borrowed(line) }
+    }
+
+    /// Whether the line is to be drawn as above, rather than what was typed alone as it is.
+    fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
+        self.secret && kind != CmdKind::MoveCursor
+    }
+}
+
 impl Validator for Hints {}
 impl Helper for Hints {}
