@@ -365,6 +365,8 @@ fn an_acknowledgement_that_is_lost_makes_no_second_letter() {
 #[test]
 fn following_goes_on_after_the_server_was_killed() {
     let mut server = Server::start(&["fred", "tim"], &[]);
+    // As of a variable that is not set.
+    shell.run("tim", &["recv", "--exec", " "]).fails(64, "take the messages and keep none");
     let proxy = Proxy::start(server.address, b"none", 0);
     server.folder.write("password", PASSWORD);
     let folder = Folder::new();

@@ -54,11 +54,19 @@ pub struct Recv {
     #[arg(long)]
     json: bool,
     /// Give each message to this command of the shell.
-    #[arg(long, value_name = "CMD", conflicts_with = "json")]
+    #[arg(long, value_name = "CMD", conflicts_with = "json", value_parser = shell_command)]
     exec: Option<String>,
 }
 
 /// How an attempt ended.
+/// An empty command ends well and keeps nothing.
+fn shell_command(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() {
+        return Err("an empty command would take the messages and keep none");
+    }
+    Ok(text.into())
+}
+
 enum End {
     Done,
     TimeUp,
@@ -248,7 +256,8 @@ fn execute(command: &str, letter: &Letter) -> Result<(), End> {
         .stdin(Stdio::piped())
         .env("MMS_ID", letter.id.to_string())
         .env("MMS_UNIX_MS", letter.unix_ms.to_string())
-        .env("MMS_FROM", &letter.from)
+        // Of a broken server it need not be a name.
+        .env("MMS_FROM", Shown(&letter.from).to_string())
         .env("MMS_AGAIN", digit(letter.again))
         .env("MMS_BROADCAST", digit(letter.broadcast))
         .spawn()
