@@ -257,6 +257,7 @@ fn who_is_no_server_of_ours_is_told_apart() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     shell.address = silent.local_addr().unwrap();
     shell.run("fred", &["ping", "--timeout", "1"]).fails(69, "does not say anything");
+        (">> Welcome to MMS.\r\n>> 'coded 2' is the only version\r\n", 76, "another dialect"),
     shell.run("fred", &["ping", "--server", "here:there"]).fails(64, "HOST:PORT");
 }
 

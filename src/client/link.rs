@@ -420,6 +420,8 @@ impl Link {
                 Ok(())
             }
             State::Switched if text.contains("'coded'") => Err(Why::NoDialect),
+            // Whichever version it wants in its place, as in `'coded 2' is the only version`.
+            State::Switched if text.contains("'coded ") => Err(Why::OtherVersion(text)),
             State::Switched if self.plain_lines > PLAIN_LINES_MOST => Err(Why::NoDialect),
             State::Switched => Ok(()),
             _ => Err(Why::OutOfOrder(text)),
@@ -456,7 +458,10 @@ impl Link {
     fn signing_in(&mut self, line: &ServerLine) -> Result<(), Why> {
         let tag = if self.state == State::Switched { SIGN_IN } else { AUTH };
         match (line.code, line.tag()) {
-            (200, None) if self.state == State::Switched => Ok(()),
+            (200, None) if self.state == State::Switched => {
+                let ours = ["coded", "1"].into_iter().eq(line.fields().split(' ').take(2));
+                if ours { Ok(()) } else { Err(Why::OtherVersion(line.fields().into())) }
+            }
             (264, Some("0")) if self.credential.is_none() => {
                 self.events.push_back(Event::Answered(0, Answer::Pong));
                 Ok(())
@@ -699,6 +704,14 @@ mod tests {
             ("220 mail ready\r\n", Why::NotMms("220 mail ready".into())),
             ("H", Why::NotMms("H".into())),
             (">> Welcome to MMS.\r\n505 version 2\r\n", Why::OtherVersion("version 2".into())),
+            (
+                ">> Welcome to MMS.\r\n>> 'coded 2' is the only version\r\n",
+                Why::OtherVersion("'coded 2' is the only version".into()),
+            ),
+            (
+                ">> Welcome to MMS.\r\n200 coded 2 mms/2.0.0\r\n",
+                Why::OtherVersion("coded 2 mms/2.0.0".into()),
+            ),
             (
                 ">> Welcome to MMS.\r\n>> 'coded' is no command; 'help' lists the commands\r\n",
                 Why::NoDialect,
