@@ -211,6 +211,15 @@ fn each_refusal_has_its_exit_code() {
     shell.run("fred", &["who"]).fails(75, "blocked for");
 }
 
+#[test]
+fn a_block_is_waited_for_where_there_is_time_for_it() {
+    let server = Server::start(&["fred", "tim"], &["--max-failures", "1", "--block-time", "2"]);
+    let shell = Shell::of(&server);
+    server.folder.write("wrong", "wrong\n");
+    shell.run("fred", &["who", "--password-file", "wrong"]).fails(77, "too many failed attempts");
+    shell.run("fred", &["send", "tim", "x", "--timeout", "120"]).is(0, "tim: saved\n");
+}
+
 /// Answers each connection with these words, and closes it after the client's next word.
 fn stranger(words: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -234,6 +243,7 @@ fn who_is_no_server_of_ours_is_told_apart() {
         ("SSH-2.0-OpenSSH_9.6\r\n", 76, "no MMS server; it says 'SSH-2.0-OpenSSH_9.6'"),
         ("220 \x1b[2Jmail\r\n", 76, "it says '220 \\u{1b}[2Jmail'"),
         (">> Welcome to MMS.\r\n505 version 2\r\n", 76, "another dialect"),
+        (">> Welcome to MMS.\r\n>> 'coded 2' is the only version\r\n", 76, "another dialect"),
         (
             ">> Welcome to MMS.\r\n>> 'coded' is no command; 'help' lists the commands\r\n",
             76,
@@ -257,7 +267,6 @@ fn who_is_no_server_of_ours_is_told_apart() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     shell.address = silent.local_addr().unwrap();
     shell.run("fred", &["ping", "--timeout", "1"]).fails(69, "does not say anything");
-        (">> Welcome to MMS.\r\n>> 'coded 2' is the only version\r\n", 76, "another dialect"),
     shell.run("fred", &["ping", "--server", "here:there"]).fails(64, "HOST:PORT");
 }
 
@@ -342,6 +351,8 @@ fn a_letter_stays_until_it_is_written_or_the_command_has_ended_well() {
     let status = shell.command("tim", &["recv"]).stdout(full).status().unwrap();
     assert_eq!(status.code(), Some(74));
     shell.run("tim", &["recv", "--exec", "exit 3"]).fails(75, "exit status: 3");
+    // As of a variable that is not set.
+    shell.run("tim", &["recv", "--exec", " "]).fails(64, "take the messages and keep none");
     let command = "read text; echo \"$MMS_FROM: $text\" >> inbox; test \"$text\" != two";
     shell.run("tim", &["recv", "--exec", command]).fails(75, "the message from fred stays");
     assert_eq!(server.folder.read("inbox"), "fred: one\nfred: two\n");
@@ -366,8 +377,6 @@ fn an_acknowledgement_that_is_lost_makes_no_second_letter() {
 #[test]
 fn following_goes_on_after_the_server_was_killed() {
     let mut server = Server::start(&["fred", "tim"], &[]);
-    // As of a variable that is not set.
-    shell.run("tim", &["recv", "--exec", " "]).fails(64, "take the messages and keep none");
     let proxy = Proxy::start(server.address, b"none", 0);
     server.folder.write("password", PASSWORD);
     let folder = Folder::new();
@@ -657,8 +666,8 @@ fn more_lines_than_a_day_has_single_keys() {
 
 /// A server that wants the password stretched for minutes.
 fn tyrant() -> SocketAddr {
-    use mms::crypto::{decode_text, encode_text};
     use std::io::BufRead as _;
+    use mms::crypto::{decode_text, encode_text};
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

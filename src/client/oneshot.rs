@@ -57,6 +57,16 @@ impl Trouble {
     }
 }
 
+/// For how long the server evaluates no sign-in of this user, in milliseconds.
+fn blocked_ms(trouble: &Trouble) -> Option<u64> {
+    match trouble {
+        Trouble::Closed(Why::Refused(refused)) if refused.code == 431 => {
+            Some(refused.number()?.saturating_mul(1000))
+        }
+        _ => None,
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -266,8 +276,11 @@ impl<'a> Tries<'a> {
         // Between half of it and all of it, so that many who were cut off do not come at once.
         let [dice] = entropy::<1>()?;
         let pause = pause / 2 + pause * u64::from(dice) / 512;
+        let blocked = blocked_ms(&trouble);
+        // The seconds that are told are rounded; a little later the block is over in any case.
+        let pause = pause.saturating_add(blocked.unwrap_or(0));
         let left = self.until.since((self.clock)());
-        if !trouble.may_pass() || self.made >= most || left <= pause {
+        if !(trouble.may_pass() || blocked.is_some()) || self.made >= most || left <= pause {
             return Err(trouble);
         }
         sleep(pause);
