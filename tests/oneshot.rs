@@ -220,6 +220,20 @@ fn a_block_is_waited_for_where_there_is_time_for_it() {
     shell.run("fred", &["send", "tim", "x", "--timeout", "120"]).is(0, "tim: saved\n");
 }
 
+#[test]
+fn who_follows_is_told_of_a_second_sign_in() {
+    let server = Server::start(&["fred", "tim"], &[]);
+    let shell = Shell::of(&server);
+    let err = std::fs::File::create(server.folder.path("err")).unwrap();
+    let mut reader = shell.command("tim", &["recv", "--follow"]).stderr(err).spawn().unwrap();
+    eventually("tim", || shell.run("fred", &["who"]).out.contains("tim online").then_some(()));
+    shell.run("tim", &["recv"]).fails(75, "signed in elsewhere");
+    let told = "mms: somebody at 127.0.0.1 tries to sign in as tim with your password\n";
+    eventually(told, || server.folder.read("err").contains(told).then_some(()));
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+}
+
 /// Answers each connection with these words, and closes it after the client's next word.
 fn stranger(words: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -666,8 +680,8 @@ fn more_lines_than_a_day_has_single_keys() {
 
 /// A server that wants the password stretched for minutes.
 fn tyrant() -> SocketAddr {
-    use std::io::BufRead as _;
     use mms::crypto::{decode_text, encode_text};
+    use std::io::BufRead as _;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

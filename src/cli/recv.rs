@@ -165,7 +165,8 @@ impl Recv {
                     }
                 }
                 Some(Event::Notice(112, fields)) => {
-                    tell(&format!("somebody else tries to sign in as you: {}", Shown(&fields)));
+                    let line = screen::notice(112, &fields, &conversation.user);
+                    line.iter().for_each(|line| tell(&line.text));
                 }
                 Some(_) => {}
                 None => {

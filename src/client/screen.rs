@@ -3,6 +3,7 @@
 //! [`Look::paint`] adds.
 
 use super::shown::{Shown, ShownLines};
+use crate::limits::ECHO_CHARS;
 use crate::proto::coded_client::{Answer, Condition, Fate, Letter, Refused};
 use crate::proto::command::{CommandFault, Switch, Verb};
 use crate::proto::name::UserName;
@@ -129,6 +130,8 @@ pub fn fault(fault: CommandFault<'_>) -> String {
     let refusal = match fault {
         CommandFault::Text(fault) => Refusal::Text(fault),
         CommandFault::Unknown(word) | CommandFault::NoSuchTopic(word) => {
+            let cut = word.char_indices().nth(ECHO_CHARS);
+            let word = cut.map_or_else(|| word.into(), |(cut, _)| format!("{}...", &word[..cut]));
             Refusal::Unknown { word: word.into(), hint: None }
         }
         CommandFault::Usage(verb, problem) => Refusal::Usage(verb, problem),
@@ -351,6 +354,15 @@ mod tests {
         assert!(at(noon, noon + DAY_MS).starts_with("2026-11-20 12:05Z"));
         assert!(at(951_782_400_000, noon).starts_with("2000-02-29 00:00Z"));
         assert!(!at(u64::MAX, noon).is_empty());
+    }
+
+    #[test]
+    fn a_long_word_is_not_repeated_as_a_whole() {
+        let told = |word: &str| fault(CommandFault::Unknown(word));
+        let word = "ż".repeat(ECHO_CHARS);
+        let words = "is no command; 'help' lists the commands";
+        assert_eq!(told(&word), format!("'{word}' {words}"));
+        assert_eq!(told(&format!("{word}!")), format!("'{word}...' {words}"));
     }
 
     #[test]

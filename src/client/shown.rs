@@ -70,6 +70,9 @@ impl Display for Refused {
             504 if self.fields.starts_with("text-too-long") => {
                 write!(f, "the message has {first} bytes; at most {second} are allowed")
             }
+            504 if self.argument(1).starts_with("U+") => {
+                write!(f, "the message holds the control character {first}; nothing was sent")
+            }
             504 => write!(f, "the message cannot be sent: {}", Shown(&self.fields)),
             533 => f.write_str("this user is signed in elsewhere already"),
             535 => f.write_str("user or password is wrong"),
@@ -114,6 +117,12 @@ mod tests {
             (550, "no-such-user fre fred", "there is no user fre; did you mean fred?"),
             (550, "no-such-user x", "there is no user x"),
             (504, "text-too-long 9 8", "the message has 9 bytes; at most 8 are allowed"),
+            (
+                504,
+                "text U+001B",
+                "the message holds the control character U+001B; nothing was sent",
+            ),
+            (504, "text not-utf-8", "the message cannot be sent: text not-utf-8"),
             (499, "odd \x1b", "the server refuses: 499 odd \\u{1b}"),
         ] {
             assert_eq!(Refused { code, fields: fields.into() }.to_string(), words);
