@@ -36,7 +36,8 @@ stored twice. A message leaves the server once it is kept in an inbox under $XDG
 From a pipe: a command a line, no prompt; it ends when all are answered.
 
 Exit codes: 0 left, or all lines answered; 1 some lines were not answered; 64 no user or no password
-given; 69 no server there; 75 try later; 76 that is no MMS server; 77 wrong user or password.")]
+given; 65 the name or the password file will not do; 66 no such password file; 69 no server there;
+75 try later; 76 that is no MMS server; 77 wrong user or password.")]
 pub struct Client {
     /// The server's name or address.
     host: String,

@@ -35,9 +35,10 @@ You are online while it runs, so it takes the place of a session of yours. A mes
 server once it was written to stdout, or the command has ended with 0. If that was cut short, it
 comes once more, marked as repeated.
 
-Exit codes: 64 no user or no password given; 69 no server there; 74 stdout cannot be written; 75
-try later: signed in elsewhere, or the time was up; or the command failed; 76 that is no MMS
-server; 77 wrong user or password.")]
+Exit codes: 64 no user or no password given; 65 the name or the password file will not do; 66 no
+such password file; 69 no server there; 74 stdout cannot be written; 75 try later: signed in
+elsewhere, or the time was up; or the command failed; 76 that is no MMS server; 77 wrong user or
+password.")]
 pub struct Recv {
     #[command(flatten)]
     account: Account,
@@ -58,7 +59,6 @@ pub struct Recv {
     exec: Option<String>,
 }
 
-/// How an attempt ended.
 /// An empty command ends well and keeps nothing.
 fn shell_command(text: &str) -> Result<String, &'static str> {
     if text.trim().is_empty() {
@@ -67,6 +67,7 @@ fn shell_command(text: &str) -> Result<String, &'static str> {
     Ok(text.into())
 }
 
+/// How an attempt ended.
 enum End {
     Done,
     TimeUp,

@@ -39,10 +39,10 @@ count for that, but with --id all, and all of the 257th longer command within 30
 
 Exit codes: 0 stored, with --wait delivered: delivered; 1 not known whether it was stored: repeat it
 with the --id that is told; 2 stored, but not delivered when the wait ran out; 64 wrong usage; 65
-the message or a name will not do; 67 no such user; 69 no server there; 73 mailbox full; 75 not
-stored, try later; 76 that is no MMS server; 77 wrong user or password. A list exits with its worst
-fate, of which 2 is the best, as all others are not stored; who can be reached gets the message all
-the same.")]
+the message or a name will not do; 66 no such password file; 67 no such user; 69 no server there; 73
+mailbox full; 75 not stored, try later; 76 that is no MMS server; 77 wrong user or password. A list
+exits with its worst fate, of which 2 is the best, as all others are not stored; who can be reached
+gets the message all the same.")]
 pub struct Send {
     /// The user, or several with commas between them.
     #[arg(value_name = "USER[,USER…]")]
@@ -63,9 +63,9 @@ the waiting: whom a broadcast was for the server does not remember.
 
 Exit codes: 0 stored, with --wait delivered: delivered to all of them; 1 not known whether it was
 stored: repeat it with the --id that is told; 2 stored, but not delivered to all when the wait ran
-out; 64 wrong usage; 65 the message will not do; 67 nobody else is online; 69 no server there; 73
-some mailbox is full; 75 not stored, try later; 76 that is no MMS server; 77 wrong user or
-password.")]
+out; 64 wrong usage; 65 the message will not do; 66 no such password file; 67 nobody else is
+online; 69 no server there; 73 some mailbox is full; 75 not stored, try later; 76 that is no MMS
+server; 77 wrong user or password.")]
 pub struct Broadcast {
     #[command(flatten)]
     sending: Sending,

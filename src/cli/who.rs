@@ -21,8 +21,9 @@ Examples:
 You are not there yourself because of it: it asks beside your own sessions. Of many users the
 first 100 are told.
 
-Exit codes: 64 no user or no password given; 69 no server there; 75 try later; 76 that is no
-MMS server; 77 wrong user or password.")]
+Exit codes: 64 no user or no password given; 65 the name or the password file will not do; 66 no
+such password file; 69 no server there; 75 try later; 76 that is no MMS server; 77 wrong user or
+password.")]
 pub struct Who {
     #[command(flatten)]
     account: Account,
