@@ -397,6 +397,21 @@ fn passwords_that_are_typed_ahead_are_not_shown_nor_sent() {
 }
 
 #[test]
+fn a_session_that_ends_for_good_says_why_at_the_prompt() {
+    let server = Server::start(&USERS, &[]);
+    let mut fred = Terminal::signed_in(&server.folder, server.address, "fred");
+    fred.keys("send Tim half");
+    let mut tool = server.greeted();
+    tool.say("coded 1");
+    tool.say(&format!("signin fred tool plain {PASSWORD}"));
+    tool.say(&format!("passwd plain {PASSWORD} another"));
+    fred.expect("the password of this user was changed; press Enter to leave");
+    fred.expect("> send Tim half");
+    fred.keys("\r");
+    fred.ends(77);
+}
+
+#[test]
 fn a_server_that_dies_takes_nothing_along() {
     let mut server = Server::start(&USERS, &[]);
     let door = Door::to(&server);

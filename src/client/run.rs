@@ -154,7 +154,12 @@ impl<D: Disk> Driver<D> {
         // Whoever waits at the prompt must be told before all is shown.
         let told = self.news.send(News::Ended);
         if told.is_ok() && lock(&self.paper.state).prompted {
-            let line = Line::new(Tone::Notice, "press Enter to leave");
+            // Why, before it is asked for anything.
+            let (tone, why) = match &end {
+                Some(End::Trouble(trouble)) => (Tone::Trouble, format!("{trouble}; ")),
+                _ => (Tone::Notice, String::new()),
+            };
+            let line = Line::new(tone, format!("{why}press Enter to leave"));
             self.paper.put(self.look.paint(&line), None);
             while lock(&self.paper.state).prompted && inputs.recv().is_ok() {
                 self.read();
