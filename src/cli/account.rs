@@ -147,7 +147,7 @@ fn below(variable: &str, at_home: &str) -> Option<PathBuf> {
 
 /// Where the keys of this user are, or would be.
 pub fn keys_path(address: &str, user: &str) -> Result<PathBuf, Failure> {
-    let message = "nowhere to keep keys: neither HOME nor XDG_CONFIG_HOME is set";
+    let message = "nowhere to keep keys: neither HOME nor XDG_CONFIG_HOME names an absolute folder";
     let folder = folder().ok_or_else(|| Failure::new(Code::Config, message))?;
     Ok(keys::path(&folder, address, user))
 }

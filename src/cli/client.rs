@@ -119,7 +119,8 @@ impl Client {
 }
 
 fn shared(folder: Option<PathBuf>, variable: &str) -> Result<FileDisk, String> {
-    let folder = folder.ok_or_else(|| format!("neither HOME nor {variable} is set"))?;
+    let folder =
+        folder.ok_or_else(|| format!("neither HOME nor {variable} names an absolute folder"))?;
     FileDisk::open_shared(&folder).map_err(|error| error.to_string())
 }
 
