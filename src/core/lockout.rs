@@ -25,9 +25,13 @@ struct Entry {
     count: Count,
     /// When the pair failed last.
     failed: Millis,
-    /// Its place in the order of failing, where it stands in `Lockout::order`.
-    place: u64,
+    /// Its place in the order of forgetting, where it stands in `Lockout::order`.
+    place: Place,
 }
+
+/// By how much would be lost with a pair: its failures, all of them if it is blocked; among equals
+/// by when it failed last, counted.
+type Place = (u32, u64);
 
 impl Entry {
     /// Whether it means nothing any more.
@@ -39,8 +43,9 @@ impl Entry {
     }
 }
 
-/// The pairs that failed lately, at most [`LOCKOUT_ENTRIES`]; the one that failed longest ago is
-/// forgotten first.
+/// The pairs that failed lately, at most [`LOCKOUT_ENTRIES`]. One with the fewest failures is
+/// forgotten first, of these the one that failed longest ago: who makes up names to have a block
+/// forgotten has to get as many of them blocked.
 ///
 /// Names that nobody has count like any other, or the block would tell who exists. IPv6 addresses
 /// count by their first 64 bits, all of which one customer has; IPv4 addresses written as IPv6
@@ -50,8 +55,8 @@ pub struct Lockout {
     max_failures: u32,
     block_ms: u64,
     entries: HashMap<Pair, Entry>,
-    order: BTreeMap<u64, Pair>,
-    next_place: u64,
+    order: BTreeMap<Place, Pair>,
+    next: u64,
 }
 
 impl Lockout {
@@ -59,13 +64,7 @@ impl Lockout {
     /// never block.
     #[must_use]
     pub fn new(max_failures: u32, block_ms: u64) -> Self {
-        Self {
-            max_failures,
-            block_ms,
-            entries: HashMap::new(),
-            order: BTreeMap::new(),
-            next_place: 0,
-        }
+        Self { max_failures, block_ms, entries: HashMap::new(), order: BTreeMap::new(), next: 0 }
     }
 
     /// The seconds for which the pair is blocked still, rounded up; `None` if it is not.
@@ -109,16 +108,28 @@ impl Lockout {
     }
 
     fn remember(&mut self, pair: Pair, count: Count, failed: Millis) {
-        let place = self.next_place;
-        self.next_place += 1;
-        if let Some(old) = self.entries.insert(pair, Entry { count, failed, place }) {
-            self.order.remove(&old.place);
+        self.forget(&pair);
+        if self.entries.len() >= LOCKOUT_ENTRIES {
+            self.make_room(failed);
         }
+        let failures = match count {
+            Count::Failing(failures) => failures,
+            Count::Blocked(_) => self.max_failures,
+        };
+        let place = (failures, self.next);
+        self.next += 1;
+        self.entries.insert(pair, Entry { count, failed, place });
         self.order.insert(place, pair);
-        if self.entries.len() > LOCKOUT_ENTRIES
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            self.entries.remove(&oldest);
+    }
+
+    /// Forgets one pair: a block that is over, if the oldest of them is, or else the least.
+    fn make_room(&mut self, now: Millis) {
+        let blocks = (self.max_failures, 0)..;
+        let oldest_block = self.order.range(blocks).next().map(|(_, pair)| *pair);
+        let is_over = |pair: &Pair| self.entries.get(pair).is_some_and(|entry| entry.is_over(now));
+        let least = || self.order.first_key_value().map(|(_, pair)| *pair);
+        if let Some(pair) = oldest_block.filter(is_over).or_else(least) {
+            self.forget(&pair);
         }
     }
 
@@ -129,8 +140,9 @@ impl Lockout {
     }
 }
 
-/// The address that failures count by.
-fn network(address: IpAddr) -> IpAddr {
+/// The address that failures, and all else, count by: of IPv6 the first 64 bits.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,
@@ -277,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_and_the_oldest_failure_goes_first() {
+    fn the_bound_holds_and_who_failed_least_and_longest_ago_goes_first() {
         let mut lockout = Lockout::new(2, MINUTE);
         let nth = |n: usize| key(&format!("u{n}"));
         for n in 0..LOCKOUT_ENTRIES {
             lockout.failed(nth(n), home(), Millis(0));
         }
-        // u0 fails again and is the youngest now, so u1 and u2 are the oldest.
+        // u0 fails again and is blocked, so u1 and u2 are the oldest of the others.
         assert_eq!(lockout.failed(nth(0), home(), Millis(1)), Some(60));
         lockout.failed(key("x"), home(), Millis(2));
         lockout.failed(key("y"), home(), Millis(2));
@@ -293,5 +305,47 @@ mod tests {
         assert!(!lockout.entries.contains_key(&(nth(1), home())));
         assert!(!lockout.entries.contains_key(&(nth(2), home())));
         assert_eq!(lockout.failed(nth(3), home(), Millis(2)), Some(60), "still remembered");
+    }
+
+    #[test]
+    fn a_flood_of_made_up_names_frees_nobody() {
+        let mut lockout = blocked_at(Millis(0));
+        lockout.failed(key("tim"), home(), Millis(0));
+        lockout.failed(key("tim"), home(), Millis(0));
+        for n in 0..3 * LOCKOUT_ENTRIES {
+            lockout.failed(key(&format!("u{n}")), home(), Millis(1));
+        }
+        assert_eq!(lockout.entries.len(), LOCKOUT_ENTRIES);
+        assert_eq!(lockout.blocked(key("fred"), home(), Millis(1)), Some(60));
+        assert_eq!(lockout.failed(key("tim"), home(), Millis(1)), Some(60), "his count, too");
+    }
+
+    #[test]
+    fn blocks_that_are_over_make_room_for_new_failures() {
+        let mut lockout = Lockout::new(2, MINUTE);
+        for n in 0..LOCKOUT_ENTRIES {
+            let name = key(&format!("u{n}"));
+            lockout.failed(name, home(), Millis(0));
+            assert_eq!(lockout.failed(name, home(), Millis(0)), Some(60));
+        }
+        // All have run out, and nobody has asked: they are worth nothing any more.
+        for name in ["x", "y", "x", "y"] {
+            lockout.failed(key(name), home(), Millis(MINUTE));
+        }
+        assert_eq!(lockout.blocked(key("x"), home(), Millis(MINUTE)), Some(60));
+        assert_eq!(lockout.blocked(key("y"), home(), Millis(MINUTE)), Some(60));
+        assert!(lockout.entries.len() == LOCKOUT_ENTRIES && lockout.order.len() == LOCKOUT_ENTRIES);
+    }
+
+    #[test]
+    fn a_table_full_of_blocks_still_counts_who_fails_now() {
+        let mut lockout = Lockout::new(2, MINUTE);
+        for n in 0..LOCKOUT_ENTRIES {
+            let name = key(&format!("u{n}"));
+            lockout.failed(name, home(), Millis(0));
+            lockout.failed(name, home(), Millis(0));
+        }
+        assert_eq!(lockout.failed(key("x"), home(), Millis(1)), None);
+        assert_eq!(lockout.failed(key("x"), home(), Millis(1)), Some(60));
     }
 }
