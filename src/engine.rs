@@ -169,7 +169,7 @@ impl<D: Disk> Engine<D> {
     /// Whether this turn has gathered so much that lines had better wait for the next one.
     #[must_use]
     pub fn has_enough(&self) -> bool {
-        self.spool.is_batch_full()
+        self.spool.is_batch_full() || self.hub.has_enough()
     }
 
     /// Makes a piece of the room ready that later turns write to. Called when everything that
@@ -207,6 +207,7 @@ impl<D: Disk> Engine<D> {
             })?;
         }
         self.spool.commit()?;
+        self.hub.rest();
         self.durable.append(&mut self.held);
         Ok(())
     }

@@ -62,6 +62,7 @@
 //! | **[`proto`]** | **bytes to values and back** |
 //! | [`proto::line`] | framing: lines out of bytes, however they were cut |
 //! | [`proto::telnet`] | takes IAC sequences out and answers them |
+//! | [`proto::foreign`] | other protocols, known by their first bytes |
 //! | [`proto::text`], [`proto::name`] | what may stand in a line, and in a name |
 //! | [`proto::password`] | what a new password may be |
 //! | [`proto::command`] | the grammar, and the table that help and hints are made from |
@@ -81,6 +82,7 @@
 //! | `core::hub::receipts` | settling letters, and telling who asked that they are delivered |
 //! | `core::hub::leave` | the end of a session; the password file that was read again |
 //! | `core::hub::losses` | whom a lost letter was for is told |
+//! | `core::hub::due` | times that run out: to sign in, to say something, to answer |
 //! | `core::hub::restore` | what the journal holds becomes mailboxes again |
 //! | `core::session` | what one connection may do, when it was last heard |
 //! | `core::keys` | the senders' own keys: what was sent before is not stored again |
@@ -107,6 +109,8 @@
 //! | **[`net`]** | **the shell: sockets, clocks, signals** |
 //! | `net::server` | the turn |
 //! | `net::listen` | the listening socket |
+//! | `net::server::accept`, `speak`, `memory` | who comes, what is said, who must go |
+//! | `net::guard` | which strangers come in: caps, penalties, early drop |
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
 //! | `net::saves` | changes of the password file, without waiting for whoever has it locked |
 //! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |

@@ -134,12 +134,31 @@ pub const ACCEPTS_A_TURN: usize = 64;
 pub const BACKLOG: i32 = 4096;
 /// Command lines of one connection executed a turn.
 pub const COMMANDS_A_TURN: usize = 128;
+/// Work of one turn after which the lines that are left wait for the next one. A letter for one
+/// user is one, and one more for each [`WORK_BYTES`] of its text; so a turn is a few dozen
+/// milliseconds at most, whatever its lines ask for.
+pub const WORK_A_TURN: usize = 16_384;
+/// Bytes of a text whose delivery to one user is as much work as all else about it.
+pub const WORK_BYTES: usize = 1024;
+/// Users of the password file who are looked at for as much work as a letter.
+pub const WORK_LOOKS: usize = 64;
 /// Bytes read from one connection a turn.
 pub const READ_BYTES_A_TURN: usize = 64 << 10;
 /// Output waiting for a connection above which its commands wait, in bytes.
 pub const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
 /// Output waiting for a connection above which it is closed, in bytes; its letters stay.
 pub const OUTPUT_CLOSE_BYTES: usize = 1 << 20;
+/// Output waiting for a connection that is written before more is put together, in bytes: a text
+/// that thousands are shown in one turn does not lie in memory thousands of times.
+pub const WRITE_EARLY_BYTES: usize = 32 << 10;
+/// Memory for the buffers of all connections together, in MiB: what was sent and is no whole
+/// command yet, and what was said and is not taken. Those with the largest are closed beyond it.
+pub const BUFFERS_MIB: usize = 256;
+/// Percent of it from which on no more strangers are let in.
+pub const SHED_FROM_PERCENT: usize = 80;
+/// Percent of it that are left when the largest have been closed, so that those are looked for
+/// rarely.
+pub const BUFFERS_LESS_PERCENT: usize = 75;
 /// A connection that takes none of its output for that long is closed, in milliseconds.
 pub const STALLED_MS: u64 = 30_000;
 /// How long the write side stays open after the last byte was acknowledged, to see whether the
@@ -151,6 +170,36 @@ pub const LINGER_MS: u64 = 2000;
 pub const OBSERVE_MS: [u64; 3] = [10, 50, 250];
 /// How long a stop may take to tell everyone, in milliseconds.
 pub const STOP_MS: u64 = 5000;
+/// Strangers who have not signed in from which on some newcomers are dropped, so that those who
+/// do sign in find a place among those who never will (OpenSSH's MaxStartups).
+pub const UNSIGNED_BEGIN: usize = 256;
+/// How many of a hundred are dropped there; from there on it rises in a straight line.
+pub const UNSIGNED_PERCENT: u64 = 30;
+/// Strangers who have not signed in at most: all newcomers are dropped.
+pub const UNSIGNED_FULL: usize = 1024;
+/// Strangers of one network who have not signed in: an office behind one address that comes in at
+/// nine finds a place, and one address cannot take all of [`UNSIGNED_BEGIN`].
+pub const UNSIGNED_OF_ONE: u32 = 32;
+/// Strangers of one network who may connect at once, and in a minute after that.
+pub const NEW_AT_ONCE: u64 = 120;
+/// Time in which one more of them may, in milliseconds.
+pub const NEW_EACH_MS: u64 = 60_000 / NEW_AT_ONCE;
+/// What a stranger's network owes for a connection on which a sign-in failed and none succeeded,
+/// in milliseconds (OpenSSH's PerSourcePenalties, as the next four).
+pub const PENALTY_FAILED_MS: u64 = 5000;
+/// The same for one on which none was tried.
+pub const PENALTY_NOTHING_TRIED_MS: u64 = 1000;
+/// The same for one whose time to sign in ran out.
+pub const PENALTY_TOO_SLOW_MS: u64 = 10_000;
+/// What a network must owe before it is barred; then it is until nothing is left.
+pub const PENALTY_FROM_MS: u64 = 15_000;
+/// The most that it can owe: ten minutes.
+pub const PENALTY_MOST_MS: u64 = 600_000;
+/// Networks whose penalties, or whose pace, are remembered; the one that owes least goes first.
+pub const SOURCES: usize = 65_536;
+/// Connections that are turned away for one reason are told to the log as a number, this often, in
+/// milliseconds.
+pub const BARS_LOGGED_MS: u64 = 10_000;
 /// How long to wait before accepting again when descriptors are used up, in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 1000;
 
@@ -200,6 +249,10 @@ const _: () =
     assert!(BYTES_BEFORE_SIGNIN >= LINE_BYTES_BEFORE_SIGNIN * TRIES_A_CONNECTION as usize);
 const _: () = assert!(OUTPUT_PAUSE_BYTES < OUTPUT_CLOSE_BYTES);
 const _: () = assert!((CREDIT_BYTES as usize) < OUTPUT_CLOSE_BYTES / 2);
+const _: () = assert!(WRITE_EARLY_BYTES < OUTPUT_PAUSE_BYTES);
+const _: () = assert!(BUFFERS_LESS_PERCENT < SHED_FROM_PERCENT && SHED_FROM_PERCENT < 100);
+const _: () = assert!(UNSIGNED_OF_ONE as usize <= UNSIGNED_BEGIN && UNSIGNED_BEGIN < UNSIGNED_FULL);
+const _: () = assert!(PENALTY_TOO_SLOW_MS < PENALTY_FROM_MS && PENALTY_FROM_MS < PENALTY_MOST_MS);
 const _: () = assert!(AWAY_BYTES <= BODY_BYTES);
 /// The longest receipt: code, word, id and name.
 const RECEIPT_BYTES: usize = "115 delivered 4294967295.4294967295 \r\n".len() + NAME_BYTES;

@@ -5,6 +5,7 @@ mod support;
 
 use mms::limits::{CHECKS_WAITING, ROUNDS_MOST};
 use std::io::{Read as _, Write as _};
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::rng::Rng;
@@ -63,9 +64,24 @@ fn other_protocols_and_noise_do_no_harm() {
     let mut rng = Rng::from_env(1);
     let server = Server::start(&["fred"], &[]);
     let mut fred = server.signed_in("fred");
-    let mut web = server.greeted();
-    web.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\n\r\n");
-    assert_eq!(web.line(), ">> 'GET' is no command; 'help' lists the commands");
+    let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[9; 512]].concat();
+    for (first, what) in [
+        (&b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\n\r\n"[..], "no web server"),
+        (b"EHLO mail.example.org\r\n", "no mail server"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "no SSH server"),
+        (&hello, "speaks no TLS"),
+        (&[0; 64], "takes lines of text"),
+    ] {
+        for cut in [first.len(), 1] {
+            let mut other = server.greeted();
+            other.send(&first[..cut]);
+            // What follows may come when the server has had enough.
+            _ = other.stream.write_all(&first[cut..]);
+            let answer = other.line();
+            assert!(answer.starts_with(">> this is MMS, ") && answer.contains(what), "{answer}");
+            assert_eq!(other.rest(), [""; 0]);
+        }
+    }
     for _ in 0..40 {
         let mut noise = vec![0; 1 + rng.below(20_000)];
         rng.fill(&mut noise);
@@ -120,18 +136,24 @@ fn two_hundred_who_connect_and_reset() {
 fn who_breaks_the_connection_leaves_the_queue_of_checks() {
     let folder = Folder::new();
     let quick = user_line("tim", PASSWORD);
-    // Its check takes minutes: all who try wait for the first.
+    // Its check takes minutes: all others from its address wait for it.
     let slow = user_line("slow", PASSWORD).replace("$4096:", &format!("${ROUNDS_MOST}:"));
     folder.write("users", &format!("{quick}{slow}"));
     let server = Server::start_in(folder, &["--trusted", "none"]);
-    let try_slow = || {
-        let mut client = server.greeted();
+    // One address has not places enough. The checks of three leave one of the four that may be
+    // under way to Tim.
+    let mut addresses = [1, 2, 3].into_iter().cycle();
+    let mut try_slow = || {
+        let mut client = server.connect_from(Ipv4Addr::new(127, 0, 1, addresses.next().unwrap()));
+        client.expect("signin");
         client.say("signin slow guess");
         client
     };
-    let mut trying: Vec<Client> = (0..=CHECKS_WAITING).map(|_| try_slow()).collect();
-    let busy = || {
-        let mut tim = server.greeted();
+    let mut trying: Vec<Client> = (0..CHECKS_WAITING + 3).map(|_| try_slow()).collect();
+    let mut tims = (1..=255).cycle();
+    let mut busy = || {
+        let mut tim = server.connect_from(Ipv4Addr::new(127, 0, 2, tims.next().unwrap()));
+        tim.expect("signin");
         let answer = tim.ask(&format!("signin tim {PASSWORD}"));
         assert!(answer.contains("too many sign-ins") || answer.contains("Welcome tim"), "{answer}");
         answer.contains("too many sign-ins")

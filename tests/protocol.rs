@@ -11,11 +11,14 @@ mod support;
 use mms::limits;
 use mms::proto::coded;
 use mms::proto::command::{Problem, Switch, Verb};
+use mms::proto::foreign::Foreign;
 use mms::proto::id::LetterId;
 use mms::proto::name::{NameFault, UserName};
 use mms::proto::password::PasswordFault;
 use mms::proto::plain;
-use mms::proto::reply::{Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply, Unwatched};
+use mms::proto::reply::{
+    Barred, Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply, Unwatched,
+};
 use mms::proto::text::TextFault;
 use std::collections::BTreeMap;
 use support::player::{Block, blocks, play};
@@ -118,7 +121,8 @@ fn replies() -> Vec<Reply> {
         Reply::Pong => Reply::Pong,
         Reply::Ping => Reply::Ping,
         Reply::Fates(_) => Reply::Fates(Box::new(fates)),
-        Reply::Broadcast { .. } => Reply::Broadcast { users: 1, full: vec![name()], id: None },
+        Reply::Broadcast { .. } =>
+            Reply::Broadcast { users: 1, full: names(&[USER, "Tim"], 5), id: None },
         Reply::WhoIsOn { .. } =>
             Reply::WhoIsOn { online: names(&[USER], 1), offline: names(&["Tim"], 5) },
         Reply::WhoElse(_) => Reply::WhoElse(names(&[], 0)),
@@ -265,6 +269,29 @@ fn farewells() -> Vec<Farewell> {
         Farewell::PeerClosed => Farewell::PeerClosed,
         Farewell::Broken => Farewell::Broken,
         Farewell::Stalled => Farewell::Stalled,
+        Farewell::Overload => Farewell::Overload,
+        Farewell::Foreign(_) => Farewell::Foreign(Foreign::Binary),
+    )
+}
+
+fn bars() -> Vec<Barred> {
+    every!(Barred:
+        Barred::Full => Barred::Full,
+        Barred::ShortOfMemory => Barred::ShortOfMemory,
+        Barred::EarlyDrop => Barred::EarlyDrop,
+        Barred::TooManyOfOne { .. } => Barred::TooManyOfOne { most: NUMBER as u32 },
+        Barred::TooFast => Barred::TooFast,
+        Barred::Penalty { .. } => Barred::Penalty { left_s: NUMBER },
+    )
+}
+
+fn foreigners() -> Vec<Foreign> {
+    every!(Foreign:
+        Foreign::Tls => Foreign::Tls,
+        Foreign::Http => Foreign::Http,
+        Foreign::Smtp => Foreign::Smtp,
+        Foreign::Ssh => Foreign::Ssh,
+        Foreign::Binary => Foreign::Binary,
     )
 }
 
@@ -382,6 +409,28 @@ fn every_farewell_has_its_row() {
 }
 
 #[test]
+fn everyone_who_is_turned_away_has_his_row() {
+    for barred in bars() {
+        let mut out = vec![];
+        plain::barred(&barred, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let line = text.strip_prefix(">> ").and_then(|line| line.strip_suffix("\r\n")).unwrap();
+        assert_eq!(sender(&text), None, "it reads like a message");
+        let (line, reason) = (with_placeholders(line), barred.reason());
+        let fits =
+            |row: &Vec<&str>| row[1] == format!("`{line}`") && row[2] == format!("`{reason}`");
+        assert!(
+            rows(&variant(&barred)).iter().any(fits),
+            "no row for {barred:?}: {line}, {reason}"
+        );
+    }
+    for foreign in foreigners() {
+        let row = format!(" | `{foreign}` |");
+        assert!(PROTOCOL.lines().any(|line| line.ends_with(&row)), "no row for {foreign:?}");
+    }
+}
+
+#[test]
 fn every_reason_within_a_refusal_is_there() {
     let usage = |problem| said(&Reply::Refused(Refusal::Usage(Verb::WhoElse, problem)));
     let problems = problems().into_iter().map(|problem| {
@@ -440,6 +489,9 @@ fn every_limit_is_what_limits_rs_says() {
         ALIVE_MS CONNECTIONS COUNTED_BYTES TAG_BYTES KEY_BYTES KEY_INSTALLATION_BYTES
         KEY_INSTALLATIONS KEY_WINDOW KEY_WINDOW_MS KEYS_SINGLE KEYS_ALL BLOCKS
         RECEIPTS RECEIPTS_ALL KEY_SINGLE_MS PING_MS PONG_MS
+        UNSIGNED_BEGIN UNSIGNED_PERCENT UNSIGNED_FULL UNSIGNED_OF_ONE NEW_AT_ONCE
+        PENALTY_FAILED_MS PENALTY_NOTHING_TRIED_MS PENALTY_TOO_SLOW_MS PENALTY_FROM_MS
+        PENALTY_MOST_MS SOURCES BUFFERS_MIB SHED_FROM_PERCENT WORK_A_TURN
         NONCE_BYTES_MOST ROUNDS_LEAST ROUNDS_OWN_MOST PASSWORD_CHANGES USERS_LOCK_MS
         RESERVE_MIB FILL_RETRY_MS
     );

@@ -165,8 +165,8 @@ impl<'a> Report<'a> {
                     self.fate(message, *id, name, *fate, text);
                 }
             }
-            (Answer::Broadcast { id, count, full }, _) => {
-                self.broadcast(message, *id, *count, full, text);
+            (Answer::Broadcast { id, count, full, more }, _) => {
+                self.broadcast(message, *id, *count, full, *more, text);
             }
             (Answer::Refused(refused), _) => self.refused(&message.key, only, refused, text),
             _ => {
@@ -182,6 +182,7 @@ impl<'a> Report<'a> {
         id: Option<LetterId>,
         count: u64,
         full: &[String],
+        more: u64,
         text: &mut String,
     ) {
         let waits = self.wait_s.is_some();
@@ -189,6 +190,9 @@ impl<'a> Report<'a> {
             let full: Vec<String> = full.iter().map(|name| Json(name).to_string()).collect();
             let (key, id, full) = (Json(&message.key), JsonId(id), full.join(","));
             _ = write!(text, "{{\"key\":{key},\"id\":{id},\"users\":{count},\"full\":[{full}]");
+            if more > 0 {
+                _ = write!(text, ",\"more\":{more}");
+            }
             if waits {
                 let delivered = count.saturating_sub(message.unnamed);
                 _ = write!(text, ",\"delivered\":{delivered}");
@@ -202,6 +206,10 @@ impl<'a> Report<'a> {
         }
         for name in full {
             self.worse(Failure::new(Code::CannotCreate, words_of(Fate::Full, name)));
+        }
+        if more > 0 {
+            let message = format!("{more} more mailboxes are full");
+            self.worse(Failure::new(Code::CannotCreate, message));
         }
     }
 

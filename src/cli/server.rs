@@ -7,8 +7,9 @@ use crate::core::hub::{Duplicate, Rules, SelfSend};
 use crate::core::password::Verifier;
 use crate::engine::{Engine, SavePassword};
 use crate::limits::{
-    BLOCK_TIME_S, CONNECTIONS, DESCRIPTORS_KEPT, IDLE_TIMEOUT_S, MAILBOX_BYTES, MAILBOX_LETTERS,
-    MAX_FAILURES, RESERVE_MIB, RESERVE_MIB_LEAST, RESERVE_MIB_MOST, ROUNDS_DEFAULT,
+    BLOCK_TIME_S, BUFFERS_MIB, CONNECTIONS, DESCRIPTORS_KEPT, IDLE_TIMEOUT_S, MAILBOX_BYTES,
+    MAILBOX_LETTERS, MAX_FAILURES, RESERVE_MIB, RESERVE_MIB_LEAST, RESERVE_MIB_MOST,
+    ROUNDS_DEFAULT,
 };
 use crate::logging::{self, LogFile};
 use crate::net::{
@@ -91,8 +92,8 @@ pub struct Server {
     #[arg(long, value_name = "MIB", default_value_t = RESERVE_MIB, value_parser = reserve,
         allow_negative_numbers = true)]
     spool_reserve: u32,
-    /// Networks whose sign-ins wait, instead of being refused, when 64 are waiting to be checked;
-    /// or none. Lockout holds for all
+    /// Networks that may connect as often as they like: no caps, penalties or early drop hold for
+    /// them; or none. Lockout holds for all
     #[arg(long, value_name = "NETWORK,…", default_value = "127.0.0.0/8,::1",
         value_parser = networks)]
     trusted: Networks,
@@ -104,6 +105,11 @@ pub struct Server {
     #[arg(long, value_name = "BYTES", default_value_t = MAILBOX_BYTES,
         allow_negative_numbers = true)]
     mailbox_bytes: u64,
+    /// Memory for what connections have sent and not ended, or been told and not taken; those
+    /// that hold most are closed beyond it
+    #[arg(long, value_name = "MIB", default_value_t = BUFFERS_MIB, value_parser = mebibytes,
+        allow_negative_numbers = true)]
+    buffers: usize,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -154,6 +160,14 @@ fn reserve(word: &str) -> Result<u32, String> {
     })
 }
 
+/// MiB, of which there are at least enough for one connection, and at most a TiB.
+fn mebibytes(word: &str) -> Result<usize, String> {
+    word.parse()
+        .ok()
+        .filter(|mib| (1..=1 << 20).contains(mib))
+        .ok_or_else(|| "a number of MiB is wanted, 1 to 1048576".into())
+}
+
 impl Server {
     /// Runs the server until it is asked to stop. Tells on `out` when it is ready.
     ///
@@ -186,7 +200,12 @@ impl Server {
         )
         .map_err(|e| cannot_replay(&e))?;
         tell_recovery(&recovery);
-        let settings = Settings { connections: connections(), trusted: self.trusted.0.clone() };
+        let settings = Settings {
+            connections: connections(),
+            trusted: self.trusted.0.clone(),
+            buffer_bytes: self.buffers << 20,
+            seed: seed()?,
+        };
         let server = Loop::new(engine, listener, settings)
             .map_err(|e| Failure::new(Code::Io, format!("cannot set up the event loop: {e}")))?;
         info!("listening on {address}");
@@ -298,6 +317,14 @@ fn connections() -> usize {
     let descriptors =
         raise_descriptor_limit().map_or(1024, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     descriptors.saturating_sub(DESCRIPTORS_KEPT).clamp(1, CONNECTIONS)
+}
+
+/// What the early drop rolls its dice from.
+fn seed() -> Result<u64, Failure> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Failure::new(Code::Io, format!("the system gives no randomness: {e}")))?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {

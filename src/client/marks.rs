@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn of_a_broadcast_there_is_one_mark() {
         let mut marks = Marks::default();
-        let answer = Answer::Broadcast { id: Some(id(1)), count: 2, full: vec![] };
+        let answer = Answer::Broadcast { id: Some(id(1)), count: 2, full: vec![], more: 0 };
         let line = || Line::new(Tone::Answer, "message sent to 2 users");
         assert_eq!(marks.answered(&answer, &[], "hi", line(), Millis(1)), None);
         delivered(&mut marks, 1, "Tim");

@@ -199,9 +199,9 @@ fn reply(answer: &Answer, about: About<'_>) -> Option<Reply> {
                 id: *id,
             }))
         }
-        Answer::Broadcast { id, count, full } => Reply::Broadcast {
+        Answer::Broadcast { id, count, full, more } => Reply::Broadcast {
             users: usize::try_from(*count).ok()?,
-            full: names(full, 0).shown,
+            full: names(full, *more),
             id: *id,
         },
         Answer::Who { online, offline, more } => {

@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn of_a_broadcast_only_the_number_is_known() {
         let mut messages = [Message::new("k".into(), "x".into())];
-        let answer = Answer::Broadcast { id: Some(ID), count: 2, full: vec![] };
+        let answer = Answer::Broadcast { id: Some(ID), count: 2, full: vec![], more: 0 };
         messages[0].answered(answer, &To::Everyone, Watch::On(1));
         told(&mut messages, &delivered("tim"));
         assert!(!is_reached(&messages, Wait::Delivered));

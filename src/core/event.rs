@@ -5,6 +5,7 @@ use super::password::Verifier;
 use super::record::{LetterId, Location};
 use crate::proto::coded::Tag;
 use crate::proto::command::Verb;
+use crate::proto::foreign::Foreign;
 use crate::proto::name::UserName;
 use crate::proto::reply::{Farewell, Flushed, Reply};
 use std::net::IpAddr;
@@ -93,6 +94,13 @@ pub enum Event<'a> {
         /// From whom.
         conn: Conn,
     },
+    /// The first bytes are of another protocol.
+    Foreign {
+        /// Who.
+        conn: Conn,
+        /// What they are.
+        what: Foreign,
+    },
     /// The peer closed its side in order; all its lines were handled before.
     Ended {
         /// Who.
@@ -160,6 +168,8 @@ pub enum End {
     Broken,
     /// It took no output for too long.
     Stalled,
+    /// Memory ran short, and it held most.
+    Overload,
 }
 
 /// What is to be done. Nothing of it is done before the records of the same turn are durable.

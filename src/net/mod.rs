@@ -2,6 +2,7 @@
 //! the file system does not.
 
 mod clock;
+mod guard;
 mod listen;
 mod network;
 mod ports;

@@ -3,6 +3,7 @@
 //!
 //! A port keeps no buffer while it has nothing unfinished: an idle connection costs its slot.
 
+use super::guard::Stranger;
 use super::sys;
 use crate::core::deadlines::Armed;
 use crate::core::event::End;
@@ -12,7 +13,7 @@ use crate::limits::{
 use crate::proto::coded::{self, LetterLine, Tag};
 use crate::proto::line::Framer;
 use crate::proto::plain::{self, Showing};
-use crate::proto::reply::Reply;
+use crate::proto::reply::{Farewell, Reply};
 use crate::proto::telnet::Telnet;
 use crate::time::Millis;
 use mio::net::TcpStream;
@@ -92,6 +93,12 @@ pub(super) struct Port {
     /// The poll tells when it can be written.
     pub(super) wants_write: bool,
     pub(super) armed: Armed,
+    /// Nothing has been made of what came: it may be another protocol.
+    pub(super) fresh: bool,
+    /// What its buffers took when it was weighed last, in bytes.
+    pub(super) weight: usize,
+    /// It is no trusted peer's, and nobody has signed in on it.
+    pub(super) stranger: Option<Stranger>,
 }
 
 /// What a look at a port showed.
@@ -103,7 +110,7 @@ pub(super) enum Seen {
 }
 
 impl Port {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: TcpStream, stranger: Option<Stranger>) -> Self {
         Self {
             stream,
             framer: Framer::default(),
@@ -132,6 +139,9 @@ impl Port {
             watched: false,
             wants_write: false,
             armed: Armed::default(),
+            fresh: true,
+            weight: 0,
+            stranger,
         }
     }
 
@@ -217,6 +227,13 @@ impl Port {
     /// Bytes not yet handed to the kernel.
     pub(super) fn pending(&self) -> usize {
         self.outbox.len() - self.written
+    }
+
+    /// Brings `all`, the weight of all ports, up to date with what this one's buffers take now.
+    pub(super) fn weigh(&mut self, all: &mut usize) {
+        let weight = self.inbox.capacity() + self.outbox.capacity();
+        *all = *all - self.weight + weight;
+        self.weight = weight;
     }
 
     /// Uses a buffer of the pool, if it has none of its own.
@@ -308,6 +325,19 @@ impl Port {
     pub(super) fn broke(&mut self) {
         let read = matches!(self.phase, Phase::Draining { read: true, .. });
         self.phase = Phase::Gone(if read { End::Orderly } else { End::Broken });
+    }
+
+    /// Ends at once, and lets go of all that it holds. The peer is told if it has taken all that
+    /// was said before; else it could not be told.
+    pub(super) fn give_up(&mut self, end: End, pool: &mut Vec<Vec<u8>>) {
+        if self.phase == Phase::Open && self.pending() == 0 && end == End::Overload {
+            self.say(None, &Reply::Farewell(Farewell::Overload));
+            self.write(Millis(0), pool);
+        }
+        self.inbox = Vec::new();
+        self.outbox = Vec::new();
+        self.written = 0;
+        self.phase = Phase::Gone(end);
     }
 
     pub(super) fn close(&mut self, witness: bool) {

@@ -1,30 +1,31 @@
 //! The server: one thread, and the turn. Wait, read, decide, commit, write, reap.
 
+mod accept;
+mod memory;
+mod speak;
+
 use super::clock::Clock;
-use super::network::{Network, trust};
+use super::guard::{Guard, Turned};
+use super::network::Network;
 use super::ports::{Phase, Port, Seen};
 use super::saves::Saves;
 use super::signals::{Wish, Wishes};
 use crate::core::deadlines::Deadlines;
 use crate::core::event::{Conn, End, Event, Flow, Input, Saved};
 use crate::core::password::Verifier;
-use crate::engine::{Engine, Load, Output, SavePassword};
-use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_A_TURN, COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, OUTPUT_PAUSE_BYTES,
-    READ_BYTES_A_TURN, STOP_MS,
-};
+use crate::engine::{Engine, Load, SavePassword};
+use crate::limits::{COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS};
+use crate::proto::foreign;
 use crate::proto::line::Frame;
 use crate::proto::name::UserName;
 use crate::store::disk::Disk;
 use crate::time::{Millis, Now};
-use log::{info, warn};
+use log::info;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use socket2::SockRef;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write as _};
-use std::net::IpAddr;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -56,8 +57,12 @@ pub struct Outside<'a> {
 pub struct Settings {
     /// Connections at most.
     pub connections: usize,
-    /// The networks that are exempt from caps.
+    /// The networks that are exempt from caps, penalties and early drop.
     pub trusted: Vec<Network>,
+    /// Bytes of buffers that all connections may have together.
+    pub buffer_bytes: usize,
+    /// What nobody outside knows, for the dice.
+    pub seed: u64,
 }
 
 /// The listening socket and all connections.
@@ -70,6 +75,8 @@ pub struct Server<D: Disk> {
     listener: Option<TcpListener>,
     accept_ready: bool,
     accept_retry_at: Option<Millis>,
+    guard: Guard,
+    turned: Turned,
     ports: Slab<Port>,
     /// Ports that may have lines for us, each at most once.
     unread: VecDeque<Conn>,
@@ -82,6 +89,8 @@ pub struct Server<D: Disk> {
     saves: Saves,
     buffer: Vec<u8>,
     pool: Vec<Vec<u8>>,
+    /// Bytes that the ports' buffers take, as of the last time each was touched.
+    weight: usize,
     stop_at: Option<Millis>,
 }
 
@@ -107,6 +116,8 @@ impl<D: Disk> Server<D> {
         let wishes = Wishes::register(poll.registry(), SIGNALS)?;
         Ok(Self {
             engine,
+            guard: Guard::new(settings.seed),
+            turned: Turned::default(),
             settings,
             poll,
             wishes,
@@ -122,6 +133,7 @@ impl<D: Disk> Server<D> {
             saves: Saves::default(),
             buffer: vec![0; READ_BYTES_A_TURN],
             pool: Vec::new(),
+            weight: 0,
             stop_at: None,
         })
     }
@@ -157,6 +169,7 @@ impl<D: Disk> Server<D> {
             self.deadlines.nearest(),
             self.saves.deadline(),
             self.accept_retry_at,
+            self.turned.deadline(),
             self.stop_at,
         ];
         let timeout = match nearest.into_iter().flatten().min() {
@@ -187,6 +200,7 @@ impl<D: Disk> Server<D> {
             }
         }
         self.accept(now);
+        self.tell_turned(now.mono);
         // Ports that come back into the queue have had their turn.
         for _ in 0..self.unread.len() {
             if self.engine.has_enough() {
@@ -209,6 +223,7 @@ impl<D: Disk> Server<D> {
         self.engine.commit()?;
         self.speak(now.mono)?;
         self.write(now.mono);
+        self.shed();
         self.reap(now.mono);
         let idle = self.unread.is_empty() && self.news.is_empty();
         self.engine.prepare(now.mono, if idle { Load::Idle } else { Load::Busy })?;
@@ -251,58 +266,6 @@ impl<D: Disk> Server<D> {
         }
     }
 
-    // ---- accepting -----------------------------------------------------------------------------
-
-    fn accept(&mut self, now: Now) {
-        if self.accept_retry_at.is_some_and(|at| at <= now.mono) {
-            self.accept_retry_at = None;
-            self.accept_ready = true;
-        }
-        if !self.accept_ready {
-            return;
-        }
-        for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((stream, address)) => self.open(stream, address.ip(), now),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.accept_ready = false;
-                    return;
-                }
-                // The peer was faster in giving up.
-                Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
-                Err(e) => {
-                    // Descriptors or memory are short, or worse. No new edge will come: they wait
-                    // in the kernel's queue, and each close tries again, too.
-                    warn!("cannot accept a connection now: {e}");
-                    self.accept_ready = false;
-                    self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn open(&mut self, mut stream: mio::net::TcpStream, address: IpAddr, now: Now) {
-        let address = address.to_canonical();
-        if self.ports.len() >= self.settings.connections {
-            warn!("connection from {address} refused: {} are open", self.ports.len());
-            // If it cannot be told, it sees the close.
-            let _ = stream.write(b">> MMS is full, try again later\r\n");
-            return;
-        }
-        let entry = self.ports.vacant_entry();
-        let token = Token(entry.key());
-        if let Err(e) = self.poll.registry().register(&mut stream, token, READING) {
-            warn!("connection from {address} dropped: {e}");
-            return;
-        }
-        let conn = Conn(u32::try_from(token.0).expect("there are at most 50,000"));
-        entry.insert(Port::new(stream));
-        let trust = trust(&self.settings.trusted, address);
-        self.engine.handle(Event::Opened { conn, address, trust }, now);
-    }
-
     // ---- reading -------------------------------------------------------------------------------
 
     fn ready(&mut self, key: usize, event: &mio::event::Event) {
@@ -333,6 +296,7 @@ impl<D: Disk> Server<D> {
         let mut buffer = std::mem::take(&mut self.buffer);
         self.read_lines(conn, &mut buffer, now);
         self.buffer = buffer;
+        self.weigh(conn);
     }
 
     /// Hands the connection's lines over, first those that were read before.
@@ -423,109 +387,6 @@ impl<D: Disk> Server<D> {
         // What follows from it, and its next deadline, is seen to with the writing.
         enlist(&mut self.dirty, conn, &mut port.dirty);
     }
-
-    // ---- speaking ------------------------------------------------------------------------------
-
-    fn speak(&mut self, now: Millis) -> io::Result<()> {
-        let Self { engine, ports, dirty, unread, news, pool, saves, .. } = self;
-        engine.release(|output| {
-            let conn = match output {
-                Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
-                Output::Watch(conn) | Output::Look(conn) => conn,
-                Output::Show { conn, .. } | Output::Close { conn, .. } => conn,
-                Output::Resume(conn) => conn,
-                Output::SavePassword(save) => return saves.push(save, now),
-            };
-            let Some(port) = ports.get_mut(key(conn)) else { return };
-            match output {
-                Output::Say(_, tag, reply) => {
-                    port.lend(pool);
-                    port.say(tag, reply);
-                    port.observe_letters(now);
-                }
-                Output::Letter(_, letter) => {
-                    port.lend(pool);
-                    port.letter(&letter);
-                }
-                Output::Show { from, body, showing, .. } => {
-                    port.lend(pool);
-                    port.show(from.as_str(), body, showing);
-                    port.observe_letters(now);
-                }
-                Output::Watch(_) => port.watched = true,
-                Output::Look(_) => {
-                    if let Seen::Acknowledged(through) = port.look() {
-                        news.push(News::Acknowledged(conn, through));
-                    }
-                }
-                Output::Resume(_) => {
-                    port.held = false;
-                    queue(unread, conn, port);
-                }
-                Output::Close { witness, .. } => port.close(witness),
-                Output::SavePassword(_) => {}
-            }
-            enlist(dirty, conn, &mut port.dirty);
-        })
-    }
-
-    fn write(&mut self, now: Millis) {
-        for conn in std::mem::take(&mut self.dirty) {
-            let Some(port) = self.ports.get_mut(key(conn)) else { continue };
-            port.dirty = false;
-            let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
-            if !matches!(port.phase, Phase::Gone(_)) {
-                port.write(now, &mut self.pool);
-                port.go_on_closing(now);
-            }
-            if port.pending() == 0 && std::mem::take(&mut port.watched) {
-                self.news.push(News::Drained(conn));
-                if let Seen::Acknowledged(through) = port.look() {
-                    self.news.push(News::Acknowledged(conn, through));
-                }
-            }
-            if was_full && port.pending() <= OUTPUT_PAUSE_BYTES {
-                queue(&mut self.unread, conn, port);
-            }
-            let wants_write = port.pending() > 0;
-            if wants_write != port.wants_write && !matches!(port.phase, Phase::Gone(_)) {
-                port.wants_write = wants_write;
-                let interest = match wants_write {
-                    true => READING | Interest::WRITABLE,
-                    false => READING,
-                };
-                let token = Token(key(conn));
-                if self.poll.registry().reregister(&mut port.stream, token, interest).is_err() {
-                    port.broke();
-                }
-            }
-            if let Phase::Gone(_) = port.phase {
-                self.gone.push(conn);
-            } else if let Some(when) = port.deadline(now) {
-                self.deadlines.arm(conn, &mut port.armed, when);
-            }
-        }
-    }
-
-    /// Closes the sockets of connections that are over. Their slots are freed when the rules have
-    /// heard of it, in the next turn.
-    fn reap(&mut self, now: Millis) {
-        if self.gone.is_empty() {
-            return;
-        }
-        for conn in std::mem::take(&mut self.gone) {
-            let Some(port) = self.ports.get_mut(key(conn)) else { continue };
-            let Phase::Gone(end) = port.phase else { continue };
-            self.deadlines.disarm(conn, &mut port.armed);
-            // An error only says that it is gone already.
-            let _ = self.poll.registry().deregister(&mut port.stream);
-            let _ = SockRef::from(&port.stream).shutdown(std::net::Shutdown::Both);
-            self.news.push(News::Closed(conn, end));
-        }
-        if self.accept_retry_at.take().is_some() {
-            self.accept_retry_at = Some(now);
-        }
-    }
 }
 
 fn key(conn: Conn) -> usize {
@@ -553,6 +414,12 @@ fn lines<D: Disk>(
     commands: &mut usize,
     now: Now,
 ) -> usize {
+    if port.fresh
+        && let Some(what) = foreign::by_bytes(input)
+    {
+        engine.handle(Event::Foreign { conn, what }, now);
+        return input.len();
+    }
     let mut used = 0;
     while *commands > 0 {
         let limits = engine.limits(conn);
@@ -570,6 +437,7 @@ fn lines<D: Disk>(
             Some(Frame::Miscounted) => engine.handle(Event::Miscounted { conn }, now),
             Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn }, now),
         };
+        port.fresh = false;
         *commands -= 1;
         if flow == Flow::Hold {
             port.held = true;

@@ -354,15 +354,19 @@ fn worded(reply: &Reply) -> (&'static str, String) {
         Reply::Known(id) => ("250", format!("{id} known")),
         Reply::Fates(fates) => ("251", fates_of(fates)),
         Reply::Broadcast { users, full, id } => {
-            let full =
-                if full.is_empty() { String::new() } else { format!(" full={}", list(full)) };
-            ("252", format!("{} {users}{full}", OrDash(*id)))
+            let mut fields = format!("{} {users}", OrDash(*id));
+            if full.count > 0 {
+                _ = write!(fields, " full={}", list(&full.shown));
+            }
+            if full.more() > 0 {
+                _ = write!(fields, " more={}", full.more());
+            }
+            ("252", fields)
         }
         Reply::WhoIsOn { online, offline } => {
             let mut fields = format!("online={} offline={}", names(online), names(offline));
-            let more = |names: &Names| names.count - names.shown.len();
-            if more(online) + more(offline) > 0 {
-                _ = write!(fields, " more={},{}", more(online), more(offline));
+            if online.more() + offline.more() > 0 {
+                _ = write!(fields, " more={},{}", online.more(), offline.more());
             }
             ("260", fields)
         }
@@ -549,6 +553,8 @@ fn goodbye(farewell: &Farewell) -> String {
         Farewell::Removed => "removed".into(),
         Farewell::PasswordChanged => "password-changed".into(),
         Farewell::ShuttingDown => "shutting-down".into(),
+        Farewell::Overload => "overload".into(),
+        Farewell::Foreign(_) => "foreign".into(),
         Farewell::PeerClosed | Farewell::Broken | Farewell::Stalled => "closed".into(),
     }
 }

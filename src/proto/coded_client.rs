@@ -453,6 +453,8 @@ pub enum Answer {
         count: u64,
         /// Who does not, because of a full mailbox.
         full: Vec<String>,
+        /// How many more of those there are.
+        more: u64,
     },
     /// Who is there.
     Who {
@@ -539,8 +541,11 @@ impl Answer {
             252 => {
                 let (id, count) = (stored(word()?)?, word()?);
                 let count = count.parse().map_err(|_| LineFault::Fields)?;
-                let full = words.find_map(|word| word.strip_prefix("full="));
-                Self::Broadcast { id, count, full: names(full.unwrap_or("-")) }
+                let rest = words.clone();
+                let full = words.find_map(|word| word.strip_prefix("full=")).unwrap_or("-");
+                let more = rest.filter_map(|word| word.strip_prefix("more=")).next();
+                let more = more.map_or(Ok(0), str::parse).map_err(|_| LineFault::Fields)?;
+                Self::Broadcast { id, count, full: names(full), more }
             }
             260 => {
                 let value = |name: &str| {
@@ -708,9 +713,13 @@ mod tests {
             ),
             (
                 "252 5.7 11 full=a,b",
-                Answer::Broadcast { id: Some(ID), count: 11, full: list(&["a", "b"]) },
+                Answer::Broadcast { id: Some(ID), count: 11, full: list(&["a", "b"]), more: 0 },
             ),
-            ("252 - 0", Answer::Broadcast { id: None, count: 0, full: vec![] }),
+            ("252 - 0", Answer::Broadcast { id: None, count: 0, full: vec![], more: 0 }),
+            (
+                "252 - 0 full=a more=7",
+                Answer::Broadcast { id: None, count: 0, full: list(&["a"]), more: 7 },
+            ),
             (
                 "260 online=a,b offline=- more=3,0",
                 Answer::Who { online: list(&["a", "b"]), offline: vec![], more: (3, 0) },

@@ -3,6 +3,7 @@
 pub mod coded;
 pub mod coded_client;
 pub mod command;
+pub mod foreign;
 pub mod id;
 pub mod line;
 pub mod name;

@@ -2,7 +2,7 @@
 
 use super::command::{Switch, Verb};
 use super::name::UserName;
-use super::reply::{Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply};
+use super::reply::{Barred, Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply};
 use super::telnet::{HIDE_TYPING, SHOW_TYPING};
 use std::fmt::{self, Display};
 use std::io::Write;
@@ -87,6 +87,31 @@ pub fn render(reply: &Reply, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends why a connection is closed at once, before its dialect is known.
+pub fn barred(barred: &Barred, out: &mut Vec<u8>) {
+    match barred {
+        Barred::Full => say(out, "MMS is full, try again later"),
+        Barred::ShortOfMemory => say(out, "MMS runs short of memory, try again later"),
+        Barred::EarlyDrop => say(out, "MMS is busy with newcomers, try again later"),
+        Barred::TooManyOfOne { most } => say(
+            out,
+            format_args!(
+                "{most} connections from your address have not signed in; signin on one of them \
+                 or close it, then try again"
+            ),
+        ),
+        Barred::TooFast => {
+            say(out, "too many new connections from your address, try again in a minute");
+        }
+        Barred::Penalty { left_s } => say(
+            out,
+            format_args!(
+                "too many connections from your address did not sign in, try again in {left_s} s"
+            ),
+        ),
+    }
+}
+
 fn say(out: &mut Vec<u8>, words: impl Display) {
     write!(out, ">> {words}\r\n").expect("a Vec takes all");
 }
@@ -105,8 +130,8 @@ impl Display for Words<'_> {
             Reply::Fates(fates) => write!(f, "{}", Told(fates)),
             Reply::Broadcast { users, full, .. } => {
                 write!(f, "message sent to {users} user{}", plural(*users))?;
-                if !full.is_empty() {
-                    write!(f, "; mailbox full: {}", And(full))?;
+                if full.count > 0 {
+                    write!(f, "; mailbox full: {}", AndMore(full))?;
                 }
                 Ok(())
             }
@@ -193,18 +218,29 @@ impl Display for And<'_> {
     }
 }
 
+/// `a, b, and 17 more`.
+struct AndMore<'a>(&'a Names);
+
+impl Display for AndMore<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Names { shown, .. } = self.0;
+        match self.0.more() {
+            0 => write!(f, "{}", And(shown)),
+            more => {
+                for name in shown {
+                    write!(f, "{name}, ")?;
+                }
+                write!(f, "and {more} more")
+            }
+        }
+    }
+}
+
 /// `User a`, `Users a and b`, `Users a, b, and 17 more`.
 impl Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let more = self.count - self.shown.len();
         f.write_str(if self.count == 1 { "User " } else { "Users " })?;
-        if more == 0 {
-            return write!(f, "{}", And(&self.shown));
-        }
-        for name in &self.shown {
-            write!(f, "{name}, ")?;
-        }
-        write!(f, "and {more} more")
+        write!(f, "{}", AndMore(self))
     }
 }
 
@@ -441,6 +477,10 @@ fn goodbye(farewell: &Farewell, out: &mut Vec<u8>) {
         Farewell::Removed => say(out, "signed off: this user was removed"),
         Farewell::PasswordChanged => say(out, "signed off: the password was changed, signin again"),
         Farewell::ShuttingDown => say(out, "MMS is shutting down"),
+        Farewell::Overload => {
+            say(out, "the server runs short of memory, and this connection holds most of it");
+        }
+        Farewell::Foreign(what) => say(out, what),
         Farewell::PeerClosed | Farewell::Broken | Farewell::Stalled => {}
     }
 }

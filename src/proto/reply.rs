@@ -1,10 +1,12 @@
 //! Everything the server can say, as values. The rules produce them; a dialect only words them.
 
 use super::command::{Problem, Switch, Verb};
+use super::foreign::Foreign;
 use super::id::LetterId;
 use super::name::{NameFault, UserName};
 use super::password::PasswordFault;
 use super::text::TextFault;
+use crate::limits::NAMES_SHOWN;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -63,7 +65,7 @@ pub enum Reply {
         /// How many users it was accepted for.
         users: usize,
         /// Whose mailboxes were full.
-        full: Vec<UserName>,
+        full: Names,
         /// The letter's number, if it was stored for anybody.
         id: Option<LetterId>,
     },
@@ -197,6 +199,22 @@ pub struct Names {
     pub shown: Vec<UserName>,
     /// How many there are in all.
     pub count: usize,
+}
+
+impl Names {
+    /// One more name.
+    pub fn push(&mut self, name: &UserName) {
+        self.count += 1;
+        if self.count <= NAMES_SHOWN {
+            self.shown.push(name.clone());
+        }
+    }
+
+    /// How many there are besides those that are shown.
+    #[must_use]
+    pub fn more(&self) -> usize {
+        self.count - self.shown.len()
+    }
 }
 
 /// What became of a letter to a list, name by name.
@@ -362,6 +380,48 @@ pub enum Farewell {
     Broken,
     /// The peer took nothing of its output for too long.
     Stalled,
+    /// Its buffers were among the largest while memory ran short.
+    Overload,
+    /// The first bytes are of another protocol.
+    Foreign(Foreign),
+}
+
+/// Why a connection is closed before anything is read of it. Each is one row of PROTOCOL.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// As many connections are open as there may be.
+    Full,
+    /// Memory runs short.
+    ShortOfMemory,
+    /// Many strangers have not signed in, and this one was unlucky.
+    EarlyDrop,
+    /// So many of this network have not signed in.
+    TooManyOfOne {
+        /// The most there may be.
+        most: u32,
+    },
+    /// This network has connected too often of late.
+    TooFast,
+    /// Connections of this network have ended badly too often.
+    Penalty {
+        /// How long it is barred still, in seconds.
+        left_s: u64,
+    },
+}
+
+impl Barred {
+    /// The words that stand in the log, fixed.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Full => "as many are open as may be",
+            Self::ShortOfMemory => "memory runs short",
+            Self::EarlyDrop => "many have not signed in",
+            Self::TooManyOfOne { .. } => "many of its network have not signed in",
+            Self::TooFast => "too many new ones of its network",
+            Self::Penalty { .. } => "its network has a penalty",
+        }
+    }
 }
 
 impl Reply {
@@ -402,6 +462,8 @@ impl Farewell {
             Self::PeerClosed => "closed by the peer",
             Self::Broken => "connection lost",
             Self::Stalled => "took no output",
+            Self::Overload => "memory ran short",
+            Self::Foreign(_) => "speaks another protocol",
         }
     }
 }

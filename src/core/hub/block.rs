@@ -93,15 +93,16 @@ impl Hub {
 
     /// `notify on`, `notify off`
     pub(super) fn notify(&mut self, conn: Conn, switch: Switch, turn: &mut Turn<'_>) {
-        self.notified.retain(|&other| other != conn);
+        self.notified.remove(&conn);
         if switch == Switch::On {
-            self.notified.push(conn);
+            self.notified.insert(conn);
         }
         self.say(conn, Reply::Notify(switch), turn);
     }
 
     /// Tells those who asked for it that the user has come or gone.
     pub(super) fn tell_presence(&mut self, user: UserId, switch: Switch, turn: &mut Turn<'_>) {
+        self.work += self.notified.len();
         for conn in self.notified.clone() {
             let viewer = self.session(conn).and_then(Session::present);
             if viewer.is_some_and(|viewer| viewer != user && !self.blocks(user, viewer)) {

@@ -11,6 +11,7 @@ use crate::core::session::{Session, Stage};
 use crate::proto::command::Switch;
 use crate::proto::name::UserName;
 use crate::proto::reply::{Farewell, Reply};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 impl Hub {
@@ -32,7 +33,7 @@ impl Hub {
         }
         self.withdraw(conn);
         self.drop_change(conn);
-        self.notified.retain(|&other| other != conn);
+        self.notified.remove(&conn);
         self.receipts.forget_connection(conn);
         let mut unread = None;
         if let Some(user) = self.session(conn).and_then(Session::plain_reader) {
@@ -84,7 +85,7 @@ impl Hub {
         state.online = None;
         state.last_off_ms = Some(unix_ms);
         state.mailbox.end_session();
-        self.online.retain(|&other| other != user);
+        self.online.remove(&user);
         if self.online.is_empty() {
             self.alive_at = None;
         }
@@ -97,6 +98,7 @@ impl Hub {
         let Some(session) = self.session(conn) else { return };
         let (address, why) = match end {
             End::Stalled => (session.address, Farewell::Stalled),
+            End::Overload => (session.address, Farewell::Overload),
             End::Orderly | End::Broken => (session.address, Farewell::Broken),
         };
         match session.stage {
@@ -104,7 +106,7 @@ impl Hub {
                 self.settle(user, Settle::Through(through), turn);
             }
             Stage::Online(user) => {
-                self.notified.retain(|&other| other != conn);
+                self.notified.remove(&conn);
                 self.drop_change(conn);
                 self.receipts.forget_connection(conn);
                 if let Some(session) = self.session_mut(conn) {
@@ -112,28 +114,36 @@ impl Hub {
                 }
                 self.sign_off(conn, user, address, why, turn);
             }
-            _ => self.withdraw(conn),
+            _ => {
+                self.withdraw(conn);
+                if end == End::Overload {
+                    note_dismissed(address, why, turn);
+                }
+            }
         }
         if let Some(mut session) = self.sessions.get_mut(conn.0 as usize).and_then(Option::take) {
             self.deadlines.disarm(conn, &mut session.armed);
         }
     }
 
-    /// Ends all sessions of a user, but that of `keeper`.
+    /// Ends all sessions of those users whom `why` names a reason for, but that of `keeper`. Each
+    /// connection is looked at once, however many users they are.
     pub(super) fn sign_off_all(
         &mut self,
-        user: UserId,
+        why: impl Fn(UserId) -> Option<Farewell>,
         keeper: Option<Conn>,
-        why: &Farewell,
         turn: &mut Turn<'_>,
     ) {
-        // Before the session whose end would let them in: the password they gave is over.
-        for conn in self.probing_as(user) {
-            self.close(conn, why.clone(), turn);
+        // Before the sessions whose end would let them in: the password they gave is over.
+        for (conn, user) in self.probing_users() {
+            if let Some(why) = why(user) {
+                self.close(conn, why, turn);
+            }
         }
         for conn in self.connections().filter(|&conn| Some(conn) != keeper) {
-            if self.session(conn).and_then(Session::user) == Some(user) {
-                self.close(conn, why.clone(), turn);
+            let user = self.session(conn).and_then(Session::user);
+            if let Some(why) = user.and_then(&why) {
+                self.close(conn, why, turn);
             }
         }
     }
@@ -144,15 +154,11 @@ impl Hub {
         if let Some(count) = highest.filter(|&count| count > self.users.len()) {
             self.users.resize_with(count, User::default);
         }
-        let sign_off = [
-            (&changes.removed, Farewell::Removed),
-            (&changes.password_changed, Farewell::PasswordChanged),
-        ];
-        for (users, why) in sign_off {
-            for &user in users {
-                self.sign_off_all(user, None, &why, turn);
-            }
-        }
+        let removed = changes.removed.iter().map(|&user| (user, Farewell::Removed));
+        let changed = changes.password_changed.iter();
+        let changed = changed.map(|&user| (user, Farewell::PasswordChanged));
+        let leaving: HashMap<UserId, Farewell> = removed.chain(changed).collect();
+        self.sign_off_all(|user| leaving.get(&user).cloned(), None, turn);
         for user in changes.removed {
             let name = self.accounts.name(user).clone();
             let keyed = self.keys.drop_user(user);

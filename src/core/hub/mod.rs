@@ -3,6 +3,7 @@
 
 mod block;
 mod coded;
+mod due;
 mod leave;
 mod losses;
 mod passwd;
@@ -24,17 +25,18 @@ use super::record::{Journal, LetterId, Record};
 use super::session::{Credit, Session, Stage};
 use crate::limits::{
     ALIVE_MS, BYTES_BEFORE_SIGNIN, COUNTED_BYTES, ECHO_CHARS, LINE_BYTES, LINE_BYTES_BEFORE_SIGNIN,
-    PASSWORD_BYTES, SIGNIN_MS,
+    PASSWORD_BYTES, WORK_A_TURN,
 };
-use crate::proto::coded::{Kind, Tag};
+use crate::proto::coded::Tag;
 use crate::proto::command::{self, Command, CommandFault, Verb};
+use crate::proto::foreign;
 use crate::proto::line::Limits;
 use crate::proto::name::{NameKey, UserName};
 use crate::proto::reply::{Farewell, Refusal, Reply};
 use crate::time::{Millis, Now};
 use receipts::{Receipts, Settle};
 use signin::Checks;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether one may write to oneself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +106,10 @@ pub struct Hub {
     users: Vec<User>,
     /// By [`Conn`].
     sessions: Vec<Option<Session>>,
-    /// Who is online, in no order.
-    online: Vec<UserId>,
+    /// Who is online.
+    online: BTreeSet<UserId>,
     /// Connections that are told who comes and goes.
-    notified: Vec<Conn>,
+    notified: BTreeSet<Conn>,
     /// Connections that wait for the look at a first session.
     probing: Vec<Conn>,
     checks: Checks,
@@ -133,6 +135,8 @@ pub struct Hub {
     secret: [u8; 32],
     /// Recipients of the letter under way, kept for its memory.
     recipients: String,
+    /// What this turn has done so far, as [`crate::limits::WORK_A_TURN`] counts it.
+    work: usize,
 }
 
 impl Hub {
@@ -149,8 +153,8 @@ impl Hub {
             accounts,
             users,
             sessions: Vec::new(),
-            online: Vec::new(),
-            notified: Vec::new(),
+            online: BTreeSet::new(),
+            notified: BTreeSet::new(),
             probing: Vec::new(),
             checks: Checks::default(),
             saving: Vec::new(),
@@ -166,6 +170,7 @@ impl Hub {
             restoring: None,
             secret: [0; 32],
             recipients: String::new(),
+            work: 0,
         }
     }
 
@@ -186,6 +191,17 @@ impl Hub {
             (Some(_), Dialect::Plain) => Limits { line: LINE_BYTES, counted: None },
             (Some(_), Dialect::Coded) => Limits { line: LINE_BYTES, counted: Some(COUNTED_BYTES) },
         }
+    }
+
+    /// Whether this turn has done so much that lines had better wait for the next one.
+    #[must_use]
+    pub fn has_enough(&self) -> bool {
+        self.work >= WORK_A_TURN
+    }
+
+    /// The turn is over.
+    pub fn rest(&mut self) {
+        self.work = 0;
     }
 
     /// When [`Hub::tick`] is wanted next.
@@ -229,11 +245,14 @@ impl Hub {
                 self.say(conn, Reply::Greeting, turn);
                 self.arm(conn);
             }
+            Event::Foreign { conn, what } => self.close(conn, Farewell::Foreign(what), turn),
             Event::Ended { conn } => self.ended(conn, turn),
             Event::Closed { conn, end } => self.closed(conn, end, turn),
             Event::Reloaded { entries } => self.reload(entries, turn),
             Event::PasswordSaved { change, saved } => self.password_saved(change, saved, turn),
             Event::Stopping => {
+                // All hear that the server stops, and not from each other as well.
+                self.notified.clear();
                 for conn in self.connections() {
                     self.close(conn, Farewell::ShuttingDown, turn);
                 }
@@ -304,66 +323,6 @@ impl Hub {
         turn.out.push(Action::Note(Note::Command { user, verb }));
     }
 
-    // ---- deadlines -------------------------------------------------------------------------
-
-    /// When the session must be looked at next.
-    fn session_deadline(&self, session: &Session) -> Option<Millis> {
-        match &session.stage {
-            Stage::Open | Stage::Password { .. } | Stage::Proving(_) => {
-                Some(session.since.plus(SIGNIN_MS))
-            }
-            Stage::Probing(probe) => probe.next_look(),
-            // Its lines wait: it could not show that it lives.
-            Stage::Online(_) if session.waits() => None,
-            Stage::Online(_) => {
-                let ping = (session.dialect == Dialect::Coded).then(|| session.next_ping());
-                [self.idle_deadline(session), ping].into_iter().flatten().min()
-            }
-            Stage::Checking | Stage::Leaving(_) => None,
-        }
-    }
-
-    fn idle_deadline(&self, session: &Session) -> Option<Millis> {
-        let limit_s = self.rules.idle_timeout_s;
-        let holds = limit_s > 0 && session.away.is_none() && session.kind != Kind::Listener;
-        holds.then(|| session.heard.plus(limit_s.saturating_mul(1000)))
-    }
-
-    fn arm(&mut self, conn: Conn) {
-        let Some(when) = self.session(conn).and_then(|s| self.session_deadline(s)) else { return };
-        let Some(Some(session)) = self.sessions.get_mut(conn.0 as usize) else { return };
-        self.deadlines.arm(conn, &mut session.armed, when);
-    }
-
-    /// The session's deadline may have come.
-    fn due(&mut self, conn: Conn, turn: &mut Turn<'_>) {
-        let Some(session) = self.session(conn) else { return };
-        if self.session_deadline(session).is_none_or(|when| when > turn.now.mono) {
-            return;
-        }
-        match &session.stage {
-            Stage::Open | Stage::Password { .. } | Stage::Proving(_) => {
-                self.close(conn, Farewell::SignInTooSlow { limit_s: SIGNIN_MS / 1000 }, turn);
-            }
-            Stage::Online(_) => {
-                let idle = self.idle_deadline(session).is_some_and(|when| when <= turn.now.mono);
-                if idle {
-                    let limit_s = self.rules.idle_timeout_s;
-                    return self.close(conn, Farewell::Idle { limit_s }, turn);
-                }
-                if session.pinged {
-                    return self.close(conn, Farewell::Unresponsive, turn);
-                }
-                if let Some(session) = self.session_mut(conn) {
-                    session.pinged = true;
-                }
-                self.say(conn, Reply::Ping, turn);
-            }
-            Stage::Probing(_) => self.look_again(conn, turn),
-            Stage::Checking | Stage::Leaving(_) => {}
-        }
-    }
-
     // ---- lines -----------------------------------------------------------------------------
 
     fn line(&mut self, conn: Conn, line: &[u8], body: Option<&[u8]>, turn: &mut Turn<'_>) -> Flow {
@@ -386,6 +345,10 @@ impl Hub {
             }
             Stage::Open => {
                 let first = session.bytes_before == 0;
+                if let Some(what) = foreign::by_line(line).filter(|_| first) {
+                    self.close(conn, Farewell::Foreign(what), turn);
+                    return Flow::Go;
+                }
                 if !self.may_go_on(conn, line, turn) {
                     return Flow::Go;
                 }

@@ -302,7 +302,8 @@ impl Hub {
                 turn.out.push(Action::Note(Note::PasswordChanged { user: name, address }));
                 if let Some(user) = user {
                     self.accounts.set_verifier(user, new);
-                    self.sign_off_all(user, conn, &Farewell::PasswordChanged, turn);
+                    let why = |one| (one == user).then_some(Farewell::PasswordChanged);
+                    self.sign_off_all(why, conn, turn);
                 }
                 let reply = Reply::PasswordChanged { proof, flushed };
                 return self.answer_change(conn, reply, turn);

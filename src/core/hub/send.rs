@@ -15,11 +15,13 @@ use crate::core::record::{
 };
 use crate::core::session::Session;
 use crate::fault::{Fault, is_planted};
-use crate::limits::{BODY_BYTES, COUNTED_BYTES, LIST_RECIPIENTS, NAME_BYTES};
+use crate::limits::{
+    BODY_BYTES, COUNTED_BYTES, HINT_NAMES, LIST_RECIPIENTS, NAME_BYTES, WORK_BYTES, WORK_LOOKS,
+};
 use crate::proto::command::{Problem, Recipients, Verb, names};
 use crate::proto::name::NameKey;
 use crate::proto::plain::FURTHER_LINE_BYTES;
-use crate::proto::reply::{Fates, Refusal, Reply};
+use crate::proto::reply::{Fates, Names, Refusal, Reply};
 
 /// More than a record takes besides the text, the names of its recipients, and what separates
 /// these.
@@ -209,20 +211,21 @@ impl Hub {
             return;
         }
         let Some(key) = self.fresh_key(conn, from, key, "", text, turn) else { return };
-        let (mut to, mut full) = (Vec::with_capacity(self.online.len()), vec![]);
+        self.work += self.online.len() / WORK_LOOKS;
+        let (mut to, mut full) = (Vec::with_capacity(self.online.len()), Names::default());
         // Who hides from the sender is not there for him.
         let there = |user: &&UserId| **user != from && !self.blocks(**user, from);
         for &user in self.online.iter().filter(there) {
             if self.has_room(user, text) {
                 to.push(user);
             } else {
-                full.push(self.accounts.name(user).clone());
+                full.push(self.accounts.name(user));
             }
         }
-        if to.is_empty() && full.is_empty() {
+        if to.is_empty() && full.count == 0 {
             return self.refuse(conn, Refusal::NobodyElse, turn);
         }
-        if !full.is_empty() {
+        if full.count > 0 {
             self.note_full(from, turn);
         }
         let users = to.len();
@@ -240,10 +243,11 @@ impl Hub {
     }
 
     /// Why `word` names nobody.
-    pub(super) fn no_such_user(&self, word: &str) -> Refusal {
+    pub(super) fn no_such_user(&mut self, word: &str) -> Refusal {
         match NameKey::of(word) {
             Err(fault) => Refusal::BadName(echoed(word), fault),
             Ok(_) => {
+                self.work += HINT_NAMES / WORK_LOOKS;
                 let hint = hints::user(word, &self.accounts);
                 Refusal::NoSuchUser { name: echoed(word), hint }
             }
@@ -291,6 +295,7 @@ impl Hub {
         answer: impl FnOnce(&mut Self, &mut Turn<'_>),
     ) {
         let Post { conn, from, kind, body, key } = post;
+        self.work += to.len() * (1 + body.len() / WORK_BYTES);
         let mut list = std::mem::take(&mut self.recipients);
         list.clear();
         for &user in to {

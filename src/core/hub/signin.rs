@@ -435,13 +435,13 @@ impl Hub {
         self.arm(conn);
     }
 
-    /// Who gave the user's password and waits for the look at his first session.
-    pub(super) fn probing_as(&self, user: UserId) -> Vec<Conn> {
-        let is_of = |conn: &Conn| match self.session(*conn).map(|session| &session.stage) {
-            Some(Stage::Probing(probe)) => probe.user == user,
-            _ => false,
+    /// Who gave which user's password and waits for the look at his first session.
+    pub(super) fn probing_users(&self) -> Vec<(Conn, UserId)> {
+        let user_of = |&conn: &Conn| match self.session(conn).map(|session| &session.stage) {
+            Some(Stage::Probing(probe)) => Some((conn, probe.user)),
+            _ => None,
         };
-        self.probing.iter().copied().filter(is_of).collect()
+        self.probing.iter().filter_map(user_of).collect()
     }
 
     /// The session begins.
@@ -457,7 +457,7 @@ impl Hub {
         let (address, proof) = (session.address, session.proof.take());
         let spool = self.spool;
         self.user_mut(user).online = Some(conn);
-        self.online.push(user);
+        self.online.insert(user);
         self.alive_at.get_or_insert_with(|| now.mono.plus(ALIVE_MS));
         turn.journal.append(&Record::SignedIn { user: name.as_str(), unix_ms: now.unix_ms });
         turn.out.push(Action::Note(Note::SignedIn { user: name.clone(), address }));

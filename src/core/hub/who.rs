@@ -3,7 +3,7 @@
 use super::{Hub, Turn};
 use crate::core::accounts::UserId;
 use crate::core::event::Conn;
-use crate::limits::{AWAY_BYTES, NAMES_SHOWN};
+use crate::limits::{AWAY_BYTES, WORK_LOOKS};
 use crate::proto::reply::{Names, Refusal, Reply};
 
 /// What `away` says for somebody who gives no text.
@@ -19,26 +19,31 @@ impl Hub {
     fn names(&self, wanted: impl Fn(UserId) -> bool) -> Names {
         let mut names = Names::default();
         for &user in self.accounts.order().iter().filter(|&&user| wanted(user)) {
-            names.count += 1;
-            if names.count <= NAMES_SHOWN {
-                names.shown.push(self.accounts.name(user).clone());
-            }
+            names.push(self.accounts.name(user));
         }
         names
     }
 
+    /// All users of the password file were looked at so many times.
+    fn looked_at_all(&mut self, times: usize) {
+        self.work += times * self.accounts.order().len() / WORK_LOOKS;
+    }
+
     pub(super) fn who_is_on(&mut self, conn: Conn, me: UserId, turn: &mut Turn<'_>) {
+        self.looked_at_all(2);
         let online = self.names(|user| self.is_seen(user, me));
         let offline = self.names(|user| !self.is_seen(user, me));
         self.say(conn, Reply::WhoIsOn { online, offline }, turn);
     }
 
     pub(super) fn who_else(&mut self, conn: Conn, me: UserId, turn: &mut Turn<'_>) {
+        self.looked_at_all(1);
         let names = self.names(|user| user != me && self.is_seen(user, me));
         self.say(conn, Reply::WhoElse(names), turn);
     }
 
     pub(super) fn who_last(&mut self, conn: Conn, me: UserId, window_ms: u64, turn: &mut Turn<'_>) {
+        self.looked_at_all(1);
         let begin = turn.now.unix_ms.saturating_sub(window_ms);
         let who = self.names(|user| {
             let state = self.user(user);

@@ -1,0 +1,69 @@
+//! What becomes due: the time to sign in, idleness, pings, the looks at a first session.
+
+use super::{Hub, Turn};
+use crate::core::event::{Conn, Dialect};
+use crate::core::session::{Session, Stage};
+use crate::limits::SIGNIN_MS;
+use crate::proto::coded::Kind;
+use crate::proto::reply::{Farewell, Reply};
+use crate::time::Millis;
+
+impl Hub {
+    /// When the session must be looked at next.
+    fn session_deadline(&self, session: &Session) -> Option<Millis> {
+        match &session.stage {
+            Stage::Open | Stage::Password { .. } | Stage::Proving(_) => {
+                Some(session.since.plus(SIGNIN_MS))
+            }
+            Stage::Probing(probe) => probe.next_look(),
+            // Its lines wait: it could not show that it lives.
+            Stage::Online(_) if session.waits() => None,
+            Stage::Online(_) => {
+                let ping = (session.dialect == Dialect::Coded).then(|| session.next_ping());
+                [self.idle_deadline(session), ping].into_iter().flatten().min()
+            }
+            Stage::Checking | Stage::Leaving(_) => None,
+        }
+    }
+
+    fn idle_deadline(&self, session: &Session) -> Option<Millis> {
+        let limit_s = self.rules.idle_timeout_s;
+        let holds = limit_s > 0 && session.away.is_none() && session.kind != Kind::Listener;
+        holds.then(|| session.heard.plus(limit_s.saturating_mul(1000)))
+    }
+
+    pub(super) fn arm(&mut self, conn: Conn) {
+        let Some(when) = self.session(conn).and_then(|s| self.session_deadline(s)) else { return };
+        let Some(Some(session)) = self.sessions.get_mut(conn.0 as usize) else { return };
+        self.deadlines.arm(conn, &mut session.armed, when);
+    }
+
+    /// The session's deadline may have come.
+    pub(super) fn due(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        let Some(session) = self.session(conn) else { return };
+        if self.session_deadline(session).is_none_or(|when| when > turn.now.mono) {
+            return;
+        }
+        match &session.stage {
+            Stage::Open | Stage::Password { .. } | Stage::Proving(_) => {
+                self.close(conn, Farewell::SignInTooSlow { limit_s: SIGNIN_MS / 1000 }, turn);
+            }
+            Stage::Online(_) => {
+                let idle = self.idle_deadline(session).is_some_and(|when| when <= turn.now.mono);
+                if idle {
+                    let limit_s = self.rules.idle_timeout_s;
+                    return self.close(conn, Farewell::Idle { limit_s }, turn);
+                }
+                if session.pinged {
+                    return self.close(conn, Farewell::Unresponsive, turn);
+                }
+                if let Some(session) = self.session_mut(conn) {
+                    session.pinged = true;
+                }
+                self.say(conn, Reply::Ping, turn);
+            }
+            Stage::Probing(_) => self.look_again(conn, turn),
+            Stage::Checking | Stage::Leaving(_) => {}
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Accepting: who comes in, and what those are told who do not. Being turned away costs no slot,
+//! no buffer and no word of the rules.
+
+use super::{READING, Server};
+use crate::core::event::{Conn, Event, Trust};
+use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_A_TURN};
+use crate::net::guard::Stranger;
+use crate::net::network::trust;
+use crate::net::ports::Port;
+use crate::proto::plain;
+use crate::proto::reply::Barred;
+use crate::store::disk::Disk;
+use crate::time::{Millis, Now};
+use log::warn;
+use mio::Token;
+use mio::net::TcpStream;
+use std::io::{ErrorKind, Write as _};
+use std::net::IpAddr;
+
+impl<D: Disk> Server<D> {
+    pub(super) fn accept(&mut self, now: Now) {
+        if self.accept_retry_at.is_some_and(|at| at <= now.mono) {
+            self.accept_retry_at = None;
+            self.accept_ready = true;
+        }
+        if !self.accept_ready {
+            return;
+        }
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, address)) => self.open(stream, address.ip().to_canonical(), now),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.accept_ready = false;
+                    return;
+                }
+                // The peer was faster in giving up.
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+                Err(e) => {
+                    // Descriptors or memory are short, or worse. No new edge will come: they wait
+                    // in the kernel's queue, and each close tries again, too.
+                    warn!("cannot accept a connection now: {e}");
+                    self.accept_ready = false;
+                    self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, mut stream: TcpStream, address: IpAddr, now: Now) {
+        let trust = trust(&self.settings.trusted, address);
+        let stranger = match self.admit(address, trust, now.mono) {
+            Ok(stranger) => stranger,
+            Err(barred) => return self.turn_away(stream, address, &barred, now.mono),
+        };
+        let entry = self.ports.vacant_entry();
+        let token = Token(entry.key());
+        if let Err(e) = self.poll.registry().register(&mut stream, token, READING) {
+            warn!("connection from {address} dropped: {e}");
+            if let Some(stranger) = stranger {
+                self.guard.signed_in(&stranger);
+            }
+            return;
+        }
+        let conn = Conn(u32::try_from(token.0).expect("there are at most 50,000"));
+        entry.insert(Port::new(stream, stranger));
+        self.engine.handle(Event::Opened { conn, address, trust }, now);
+    }
+
+    /// Whether there is a place; if it is a stranger's, as whom it is kept.
+    fn admit(
+        &mut self,
+        address: IpAddr,
+        trust: Trust,
+        now: Millis,
+    ) -> Result<Option<Stranger>, Barred> {
+        if self.ports.len() >= self.settings.connections {
+            return Err(Barred::Full);
+        }
+        match trust {
+            Trust::Trusted => Ok(None),
+            Trust::Stranger if self.is_short_of_memory() => Err(Barred::ShortOfMemory),
+            Trust::Stranger => self.guard.admit(address, now).map(Some),
+        }
+    }
+
+    fn turn_away(&mut self, mut stream: TcpStream, address: IpAddr, barred: &Barred, now: Millis) {
+        if self.turned.is_news(barred, address, now) {
+            warn!("connection from {address} refused: {}", barred.reason());
+        }
+        let mut words = self.pool.pop().unwrap_or_default();
+        plain::barred(barred, &mut words);
+        // If it cannot be told, it sees the close.
+        let _ = stream.write(&words);
+        words.clear();
+        self.pool.push(words);
+    }
+
+    /// Tells the log of those who were turned away meanwhile.
+    pub(super) fn tell_turned(&mut self, now: Millis) {
+        self.turned.told(now, |why, count, last| {
+            warn!("{count} more connections refused, the last from {last}: {why}");
+        });
+    }
+}

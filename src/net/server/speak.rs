@@ -1,0 +1,133 @@
+//! Speaking: what is durable is handed to the ports, each is written, and those that are over are
+//! freed.
+
+use super::{News, READING, Server, enlist, key, queue};
+use crate::engine::Output;
+use crate::limits::{OUTPUT_PAUSE_BYTES, WRITE_EARLY_BYTES};
+use crate::net::ports::{Phase, Port, Seen};
+use crate::store::disk::Disk;
+use crate::time::Millis;
+use mio::{Interest, Token};
+use socket2::SockRef;
+use std::io;
+
+impl<D: Disk> Server<D> {
+    pub(super) fn speak(&mut self, now: Millis) -> io::Result<()> {
+        let Self { engine, guard, ports, dirty, unread, news, pool, saves, .. } = self;
+        engine.release(|output| {
+            let conn = match output {
+                Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
+                Output::Watch(conn) | Output::Look(conn) => conn,
+                Output::Show { conn, .. } | Output::Close { conn, .. } => conn,
+                Output::Resume(conn) => conn,
+                Output::SavePassword(save) => return saves.push(save, now),
+            };
+            let Some(port) = ports.get_mut(key(conn)) else { return };
+            match output {
+                Output::Say(_, tag, reply) => {
+                    port.lend(pool);
+                    port.say(tag, reply);
+                    port.observe_letters(now);
+                    guard.hears(&mut port.stranger, reply);
+                }
+                Output::Letter(_, letter) => {
+                    port.lend(pool);
+                    port.letter(&letter);
+                }
+                Output::Show { from, body, showing, .. } => {
+                    port.lend(pool);
+                    port.show(from.as_str(), body, showing);
+                    port.observe_letters(now);
+                }
+                Output::Watch(_) => port.watched = true,
+                Output::Look(_) => {
+                    if let Seen::Acknowledged(through) = port.look() {
+                        news.push(News::Acknowledged(conn, through));
+                    }
+                }
+                Output::Resume(_) => {
+                    port.held = false;
+                    queue(unread, conn, port);
+                }
+                Output::Close { witness, .. } => port.close(witness),
+                Output::SavePassword(_) => {}
+            }
+            if port.pending() > WRITE_EARLY_BYTES && write_early(port, now, pool) {
+                queue(unread, conn, port);
+            }
+            enlist(dirty, conn, &mut port.dirty);
+        })
+    }
+
+    pub(super) fn write(&mut self, now: Millis) {
+        for conn in std::mem::take(&mut self.dirty) {
+            let Some(port) = self.ports.get_mut(key(conn)) else { continue };
+            port.dirty = false;
+            let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
+            if !matches!(port.phase, Phase::Gone(_)) {
+                port.write(now, &mut self.pool);
+                port.go_on_closing(now);
+            }
+            if port.pending() == 0 && std::mem::take(&mut port.watched) {
+                self.news.push(News::Drained(conn));
+                if let Seen::Acknowledged(through) = port.look() {
+                    self.news.push(News::Acknowledged(conn, through));
+                }
+            }
+            if was_full && port.pending() <= OUTPUT_PAUSE_BYTES {
+                queue(&mut self.unread, conn, port);
+            }
+            port.weigh(&mut self.weight);
+            let wants_write = port.pending() > 0;
+            if wants_write != port.wants_write && !matches!(port.phase, Phase::Gone(_)) {
+                port.wants_write = wants_write;
+                let interest = match wants_write {
+                    true => READING | Interest::WRITABLE,
+                    false => READING,
+                };
+                let token = Token(key(conn));
+                if self.poll.registry().reregister(&mut port.stream, token, interest).is_err() {
+                    port.broke();
+                }
+            }
+            if let Phase::Gone(_) = port.phase {
+                self.gone.push(conn);
+            } else if let Some(when) = port.deadline(now) {
+                self.deadlines.arm(conn, &mut port.armed, when);
+            }
+        }
+    }
+
+    /// Closes the sockets of connections that are over. Their slots are freed when the rules have
+    /// heard of it, in the next turn.
+    pub(super) fn reap(&mut self, now: Millis) {
+        if self.gone.is_empty() {
+            return;
+        }
+        for conn in std::mem::take(&mut self.gone) {
+            let Some(port) = self.ports.get_mut(key(conn)) else { continue };
+            let Phase::Gone(end) = port.phase else { continue };
+            self.deadlines.disarm(conn, &mut port.armed);
+            if let Some(stranger) = port.stranger.take() {
+                self.guard.left(&stranger, now);
+            }
+            // An error only says that it is gone already.
+            let _ = self.poll.registry().deregister(&mut port.stream);
+            let _ = SockRef::from(&port.stream).shutdown(std::net::Shutdown::Both);
+            self.news.push(News::Closed(conn, end));
+        }
+        if self.accept_retry_at.take().is_some() {
+            self.accept_retry_at = Some(now);
+        }
+    }
+}
+
+/// Writes what has come together for one reader before the next one's is put together: what many
+/// are shown in a turn never lies in memory for all of them. Whether its lines are read again.
+fn write_early(port: &mut Port, now: Millis, pool: &mut Vec<Vec<u8>>) -> bool {
+    let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
+    if port.phase == Phase::Open {
+        port.write(now, pool);
+    }
+    was_full && port.pending() <= OUTPUT_PAUSE_BYTES
+}
