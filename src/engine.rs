@@ -279,37 +279,50 @@ impl<D: Disk> Engine<D> {
     }
 }
 
-/// What a turn tells the log: repeated commands become one line.
+/// What a turn tells the log: commands, and limits that bite, which are repeated become one line
+/// with a number, so that a flood of them is none in the log.
 #[derive(Default)]
-struct Tally(Vec<(Option<UserName>, Option<Verb>, u32)>);
+struct Tally(Vec<(Note, u32)>);
+
+/// How far back a note looks for its like: a command and the limit that it met take turns.
+const LIKES: usize = 4;
 
 impl Tally {
     fn note(&mut self, note: Note) {
-        let Note::Command { user, verb } = note else {
+        if !matches!(note, Note::Command { .. } | Note::Limited { .. }) {
             // Lines stay in the order in which things happened.
             self.write();
-            return write_note(&note);
-        };
-        match self.0.last_mut() {
-            Some((last, same, count)) if *last == user && *same == verb => *count += 1,
-            _ => self.0.push((user, verb, 1)),
+            return write_note(&note, 1);
+        }
+        let like = self.0.iter_mut().rev().take(LIKES).find(|(other, _)| *other == note);
+        match like {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((note, 1)),
         }
     }
 
     fn write(&mut self) {
-        for (user, verb, count) in self.0.drain(..) {
-            let who = user.as_ref().map_or("not signed in", UserName::as_str);
-            let what = verb.map_or("unknown", Verb::name);
-            match count {
-                1 => info!("{who}: {what}"),
-                n => info!("{who}: {what} x{n}"),
-            }
+        for (note, count) in self.0.drain(..) {
+            write_note(&note, count);
+        }
+    }
+}
+
+/// How often something happened, if it was more than once.
+struct Times(u32);
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            1 => Ok(()),
+            n => write!(f, " x{n}"),
         }
     }
 }
 
 /// The fixed words of the log.
-fn write_note(note: &Note) {
+fn write_note(note: &Note, count: u32) {
+    let times = Times(count);
     match note {
         Note::SignInFailed { user: Some(user), address, why } => {
             warn!("sign-in of {user} from {address} failed: {why}");
@@ -330,14 +343,18 @@ fn write_note(note: &Note) {
         Note::Dismissed { address, why } => {
             warn!("connection from {address} dismissed: {}", why.reason());
         }
-        Note::Limited { user: Some(user), what } => warn!("{user}: limit reached: {what}"),
-        Note::Limited { user: None, what } => warn!("limit reached: {what}"),
+        Note::Limited { user: Some(user), what } => warn!("{user}: limit reached: {what}{times}"),
+        Note::Limited { user: None, what } => warn!("limit reached: {what}{times}"),
         Note::Held { user, letters } => {
             warn!("{letters} letters of {user} are held: the user was removed");
         }
         Note::LossTold { user, letters } => {
             warn!("{user} is told that the disk has lost {letters} letters to him");
         }
-        Note::Command { .. } => {}
+        Note::Command { user, verb } => {
+            let who = user.as_ref().map_or("not signed in", UserName::as_str);
+            let what = verb.map_or("unknown", Verb::name);
+            info!("{who}: {what}{times}");
+        }
     }
 }
