@@ -266,13 +266,19 @@ fn execute(command: &str, letter: &Letter) -> Result<(), End> {
         .map_err(|error| failed(error.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A command need not read; how it ends is what counts.
-        _ = stdin.write_all(letter.text.as_bytes()).and_then(|()| stdin.write_all(b"\n"));
+        _ = stdin.write_all(harmless(&letter.text).as_bytes());
     }
     match child.wait() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(failed(status.to_string())),
         Err(error) => Err(failed(error.to_string())),
     }
+}
+
+/// The text with a line end behind it. A server that lets through what drives a terminal is none
+/// of ours, and the command may well write to one.
+fn harmless(text: &str) -> String {
+    text.split('\n').map(|line| format!("{}\n", Shown(line))).collect()
 }
 
 #[cfg(test)]
@@ -284,6 +290,12 @@ mod tests {
     struct Line {
         #[command(flatten)]
         recv: Recv,
+    }
+
+    #[test]
+    fn a_command_gets_nothing_that_drives_a_terminal() {
+        assert_eq!(harmless("a\n\x1b[2J\u{202e}\tb"), "a\n\\u{1b}[2J\\u{202e}\tb\n");
+        assert_eq!(harmless("żółć 👩\u{200d}🚀\n"), "żółć 👩\u{200d}🚀\n\n");
     }
 
     #[test]

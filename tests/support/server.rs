@@ -400,7 +400,11 @@ impl Client {
             if let Some(end) = self.text[scanned..].iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = self.text.drain(..=scanned + end).collect();
                 let line = String::from_utf8(line).unwrap();
-                return Some(line.strip_suffix("\r\n").expect("CR LF ends each line").into());
+                return Some(
+                    line.strip_suffix("\r\n")
+                        .unwrap_or_else(|| panic!("CR LF ends each line: {line:?}"))
+                        .into(),
+                );
             }
             scanned = self.text.len();
             if !self.more() {

@@ -5,6 +5,7 @@ use super::question::Question;
 use super::{Effect, Model};
 use crate::client::screen::{self, About, Line, Tone};
 use crate::proto::coded_client::Answer;
+use crate::proto::name::UserName;
 use crate::time::Millis;
 
 impl Model {
@@ -58,7 +59,9 @@ impl Model {
 
     pub(super) fn shown(&mut self, question: &Question, answer: &Answer, now: Millis) {
         if let Answer::Who { online, offline, more } = answer {
-            self.names = online.iter().chain(offline).cloned().collect();
+            // They are put into the line that is typed, as they are.
+            let names = online.iter().chain(offline).filter(|name| UserName::new(name).is_ok());
+            self.names = names.cloned().collect();
             self.all_names = *more == (0, 0);
             self.effects.push_back(Effect::Names(self.names.clone()));
         }

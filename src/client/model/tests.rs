@@ -5,6 +5,7 @@ use super::super::link::Password;
 use super::*;
 use crate::crypto::{Stretch, client_key, server_key, stored_key};
 use crate::proto::coded_client::{Kind, Refused};
+use crate::proto::text;
 use crate::scram::{ClientFirst, Exchange, client_first};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -568,4 +569,69 @@ fn no_password_is_taken_from_a_pipe() {
         assert!(effects[0].starts_with("a password is changed at a terminal"), "{effects:?}");
     }
     assert_eq!(story.heard(), "");
+}
+
+/// Whatever a server says, what is shown, what Tab completes and what is written is harmless.
+#[test]
+fn no_line_of_a_hostile_server_drives_the_terminal() {
+    let refused: Vec<char> =
+        (0..0x2070).filter_map(char::from_u32).filter(|&c| text::is_refused(c)).collect();
+    assert!(refused.len() > 70);
+    // Each story takes a sign-in: every eighth of them will do.
+    let refused = refused.into_iter().step_by(8);
+    let templates = [
+        "100 1.1 5 - X X",
+        "100 1.1 5 - tim X",
+        "100 1.1 5 X tim X",
+        "101 X X",
+        "110 X online",
+        "112 second-signin X",
+        "113 damaged 1.1 X",
+        "190 X",
+        "190 idle X",
+        "230 X",
+        "250 @1 X",
+        "250 @3 1.1 sent X",
+        "251 @3 1.1 X=sent",
+        "251 @3 - X=full,tim=X",
+        "252 @3 1.1 2 full=X",
+        "260 @1 online=X offline=Fred,X",
+        "261 @3 X",
+        "262 @3 away X",
+        "263 @3 X",
+        "265 @3 X",
+        "266 @3 blocked X",
+        "431 @3 blocked X",
+        "452 @3 full X",
+        "500 @3 X",
+        "504 @3 X",
+        "535 @3 X",
+        "550 @3 no-such-user X X",
+        "X",
+        "100 1.1 5 - tim {3}\r\naXb",
+    ];
+    let mut shown = 0;
+    for c in refused {
+        for template in templates {
+            let mut story = Story::begin(false);
+            story.sign_in(0);
+            story.type_in("whoelse");
+            let line = template.replace('X', &format!("a{c}b"));
+            story.model.receive(format!("{line}\r\n").as_bytes(), story.now);
+            while let Some(effect) = story.model.effect() {
+                let text = match effect {
+                    Effect::Show(line) => line.text,
+                    Effect::Letter(letter) => screen::letter(&letter, false, 0).text,
+                    Effect::Opened { user, .. } => user,
+                    Effect::Names(names) => names.join(" "),
+                    Effect::End(End::Trouble(trouble)) => trouble.to_string(),
+                    _ => continue,
+                };
+                shown += 1;
+                let odd = text.chars().find(|&c| text::is_refused(c));
+                assert_eq!(odd, None, "{text:?} of {line:?}");
+            }
+        }
+    }
+    assert!(shown > 200, "{shown}");
 }
