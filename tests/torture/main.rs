@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod cable;
 mod campaign;
 mod companion;
@@ -20,7 +21,7 @@ mod surgery;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 16] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -75,6 +76,31 @@ const ROWS: [Row; 11] = [
         name: "cable",
         fault: "the cable pulled while letters travel over it",
         counts: Counts { ci: 6, quick: 50, full: 2000 },
+    },
+    Row {
+        name: "slow",
+        fault: "connections that never send a line, for as long as they may",
+        counts: Counts { ci: 300, quick: 5000, full: 5000 },
+    },
+    Row {
+        name: "endless",
+        fault: "MiB without a line end, before the sign-in and behind it",
+        counts: Counts { ci: 8, quick: 1024, full: 4096 },
+    },
+    Row {
+        name: "crowded",
+        fault: "500 connections where descriptors are left for 64",
+        counts: Counts { ci: 1, quick: 2, full: 50 },
+    },
+    Row {
+        name: "deaf",
+        fault: "letters of 100 senders to a reader who takes nothing",
+        counts: Counts { ci: 2000, quick: 100_000, full: 1_000_000 },
+    },
+    Row {
+        name: "guess",
+        fault: "addresses that fail to sign in as somebody, to shut him out",
+        counts: Counts { ci: 100, quick: 1000, full: 10_000 },
     },
 ];
 
@@ -140,6 +166,32 @@ fn cable() {
     cable::in_a_network_of_its_own("cable", |skip| {
         torture(row("cable"), |count, tally| skip.map_or_else(|| cable::pulled(count, tally), Err));
     });
+}
+
+#[test]
+#[ignore = "takes more than two minutes; scripts/torture runs it"]
+fn slow() {
+    torture(row("slow"), abuse::slow);
+}
+
+#[test]
+fn endless() {
+    torture(row("endless"), abuse::endless);
+}
+
+#[test]
+fn crowded() {
+    torture(row("crowded"), abuse::crowded);
+}
+
+#[test]
+fn deaf() {
+    torture(row("deaf"), abuse::deaf);
+}
+
+#[test]
+fn guess() {
+    torture(row("guess"), abuse::guess);
 }
 
 /// The script and the table in README.md name every row, with its counts.
