@@ -82,6 +82,13 @@ fn other_protocols_and_noise_do_no_harm() {
             assert_eq!(other.rest(), [""; 0]);
         }
     }
+    // Behind a first line nothing is taken for another protocol.
+    let mut typist = server.greeted();
+    assert!(typist.ask("help help").contains("usage"));
+    typist.send(b"\0\n\x16\x03\x01\nEHLO x\n");
+    for told in ["character U+0000", "character U+0016", "'EHLO' is no command"] {
+        typist.expect(told);
+    }
     for _ in 0..40 {
         let mut noise = vec![0; 1 + rng.below(20_000)];
         rng.fill(&mut noise);

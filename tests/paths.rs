@@ -933,3 +933,35 @@ fn a_disk_that_did_not_flush_is_told() {
     house.event(Event::Closed { conn: Conn(0), end: End::Broken });
     assert!(house.tries(1, "fred", "p").contains("Welcome"), "the same again is allowed");
 }
+
+#[test]
+fn what_a_turn_does_is_counted_whatever_it_is() {
+    let names: Vec<String> = (0..640).map(|n| format!("u{n}")).collect();
+    let users: Vec<(&str, u32)> = names.iter().map(|name| (&name[..], 4096)).collect();
+    let mut house = House::with(&users);
+    for (conn, name) in (0..).zip(&names[..3]) {
+        house.signed_in(conn, name);
+    }
+    house.run();
+    let text = format!("send u1 {}", "x".repeat(1500));
+    // So many of each are more than one turn's.
+    for (line, few, many) in [
+        ("whoelse", 1600, 1700),
+        ("whoison", 800, 850),
+        ("wholast 5", 1600, 1700),
+        ("send nobody hi", 1000, 1200),
+        ("block nobody", 1000, 1200),
+        (&text, 8000, 8300),
+        ("help", 20_000, usize::MAX),
+    ] {
+        let mut count = 0;
+        while !house.engine.has_enough() && count < many && count < 30_000 {
+            house.line(0, line);
+            count += 1;
+        }
+        let enough = house.engine.has_enough();
+        assert!(count > few && (enough == (many < usize::MAX)), "{count} times {line}");
+        house.run();
+        assert!(!house.engine.has_enough(), "the next turn begins anew");
+    }
+}

@@ -110,6 +110,19 @@ fn penalties_add_up_and_are_enforced_from_a_sum_on() {
 }
 
 #[test]
+fn a_small_fault_does_not_end_a_large_penalty() {
+    let mut guard = guard();
+    let inside = guard.admit(at(1), START).unwrap();
+    for _ in 0..3 {
+        visit(&mut guard, at(1), wrong(), START);
+    }
+    // All but two of the fifteen seconds are over when one more comes.
+    guard.left(&inside, later(13_000));
+    assert_eq!(guard.admit(at(1), later(13_000)), Err(Barred::Penalty { left_s: 3 }));
+    assert!(guard.admit(at(1), later(16_000)).is_ok());
+}
+
+#[test]
 fn below_the_sum_nothing_is_enforced_and_time_pays_it_off() {
     let mut guard = guard();
     // Somebody who mistypes now and then is never turned away.

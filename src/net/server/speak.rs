@@ -4,7 +4,7 @@
 use super::{News, READING, Server, enlist, key, queue};
 use crate::engine::Output;
 use crate::limits::{OUTPUT_PAUSE_BYTES, WRITE_EARLY_BYTES};
-use crate::net::ports::{Phase, Port, Seen};
+use crate::net::ports::{Phase, Seen};
 use crate::store::disk::Disk;
 use crate::time::Millis;
 use mio::{Interest, Token};
@@ -23,6 +23,7 @@ impl<D: Disk> Server<D> {
                 Output::SavePassword(save) => return saves.push(save, now),
             };
             let Some(port) = ports.get_mut(key(conn)) else { return };
+            let paused = port.pending() > OUTPUT_PAUSE_BYTES;
             match output {
                 Output::Say(_, tag, reply) => {
                     port.lend(pool);
@@ -52,8 +53,10 @@ impl<D: Disk> Server<D> {
                 Output::Close { witness, .. } => port.close(witness),
                 Output::SavePassword(_) => {}
             }
-            if port.pending() > WRITE_EARLY_BYTES && write_early(port, now, pool) {
-                queue(unread, conn, port);
+            if !paused && port.pending() > WRITE_EARLY_BYTES && port.phase == Phase::Open {
+                // What many are shown in one turn does not lie in memory for all of them before
+                // the first is written to. Whose lines wait is left to `write`.
+                port.write(now, pool);
             }
             enlist(dirty, conn, &mut port.dirty);
         })
@@ -120,14 +123,4 @@ impl<D: Disk> Server<D> {
             self.accept_retry_at = Some(now);
         }
     }
-}
-
-/// Writes what has come together for one reader before the next one's is put together: what many
-/// are shown in a turn never lies in memory for all of them. Whether its lines are read again.
-fn write_early(port: &mut Port, now: Millis, pool: &mut Vec<Vec<u8>>) -> bool {
-    let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
-    if port.phase == Phase::Open {
-        port.write(now, pool);
-    }
-    was_full && port.pending() <= OUTPUT_PAUSE_BYTES
 }
