@@ -3,6 +3,8 @@
 //! dialect, of its log, of the commands for scripts. And what people write in any language comes
 //! out as it went in.
 
+#![allow(clippy::disallowed_methods)] // see tests/support/mod.rs
+
 mod support;
 
 use mms::proto::text::is_refused;
