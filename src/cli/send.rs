@@ -84,7 +84,8 @@ struct Sending {
     #[arg(long, value_name = "KEY")]
     id: Option<String>,
     /// How long to try, and to wait.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Each line of stdin is a message; blank ones are skipped.
     #[arg(long)]

@@ -46,7 +46,8 @@ pub struct Ping {
     #[command(flatten)]
     server: ServerArg,
     /// How long to wait for the answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5,
+        value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
 }
 
