@@ -948,6 +948,21 @@ fn on_a_full_disk_marks_go_on_for_ever_and_letters_when_others_were_taken() {
 }
 
 #[test]
+fn a_recycled_file_that_finds_no_room_is_left_alone_for_a_while() {
+    let disk = SimDisk::new();
+    drop(Server::open(disk.clone(), in_proportion()).unwrap());
+    // A file with holes, as a backup may bring it back: zeros over them take room.
+    disk.put("recycled-0000000009.log", b"");
+    let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
+    assert_eq!(server.spool.prepare_at(), Some(Millis(0)));
+    disk.fail_at(disk.steps() + 1, Fault::ForGood(io::ErrorKind::StorageFull));
+    server.spool.prepare(Millis(1000), Load::Idle).unwrap();
+    let at = server.spool.prepare_at();
+    assert!(at.is_some_and(|at| at > Millis(1000)), "it spins: {at:?}");
+    disk.restart(Aftermath::ProcessOnly, &mut Rng::new(0));
+}
+
+#[test]
 fn the_records_of_a_turn_are_written_before_they_are_too_many() {
     let disk = SimDisk::new();
     let mut server = Server::open(disk.clone(), in_proportion()).unwrap();

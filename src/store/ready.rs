@@ -82,6 +82,9 @@ enum Kind {
 struct Full {
     /// Before then it is not asked again.
     retry_at: Millis,
+    /// For what. Zeros over a recycled file take no room where a file system writes in place and
+    /// the file has no holes; where they do, that waits, too.
+    kind: Kind,
 }
 
 impl Stock {
@@ -198,10 +201,12 @@ impl<F> Ready<F> {
 
     /// When [`Self::fill`] has something to do; time zero is now.
     pub(super) fn due(&self, wanted: Wanted) -> Option<Millis> {
+        let retry_at = |full: &Full| full.retry_at;
         if !self.stock.recycled.is_empty() {
-            return Some(Millis(0));
+            let full = self.full.as_ref().filter(|full| full.kind == Kind::Recycled);
+            return Some(full.map_or(Millis(0), retry_at));
         }
-        let due = self.full.as_ref().map_or(Millis(0), |full| full.retry_at);
+        let due = self.full.as_ref().map_or(Millis(0), retry_at);
         (self.whole(wanted) < wanted.files).then_some(due)
     }
 
@@ -247,9 +252,14 @@ impl<F> Ready<F> {
         if self.due(wanted).is_none_or(|at| at > now) {
             return Ok(());
         }
+        let kind = match &self.open {
+            Some((kind, ..)) => *kind,
+            None if self.stock.recycled.is_empty() => Kind::Fresh,
+            None => Kind::Recycled,
+        };
         match self.fill_piece(disk, wanted, pace) {
             Err(e) if is_full(&e) => {
-                let full = Full { retry_at: now.plus(FILL_RETRY_MS) };
+                let full = Full { retry_at: now.plus(FILL_RETRY_MS), kind };
                 if self.full.replace(full).is_none() {
                     self.tidings = Some(Tidings::Full(e.to_string()));
                 }
