@@ -11,7 +11,7 @@ use mms::engine::{Engine, Output};
 use mms::proto::name::UserName;
 use mms::proto::reply::Reply;
 use mms::store::custody::{Decision, decide};
-use mms::store::files::segment_file;
+use mms::store::files::{ready_file, segment_file};
 use mms::store::foresight::foresee;
 use mms::store::record::{self, Header};
 use mms::store::recovery::{Recovery, SpoolError};
@@ -240,39 +240,66 @@ fn a_decision_holds_for_every_later_start_and_for_nobody_else() {
     }
 }
 
+/// The same on a disk that others have filled, with room that the server has kept ready.
+fn full_spool() -> SimDisk {
+    let disk = spool();
+    disk.put(&ready_file(1), &[0; 8192]);
+    disk.set_free(Some(0));
+    disk
+}
+
+#[test]
+fn a_full_disk_is_no_reason_to_keep_what_is_to_be_purged() {
+    for decision in DECISIONS {
+        let disk = full_spool();
+        decided(&disk, "fred", decision);
+        assert!(disk.was_full());
+        disk.set_free(None);
+        Server::start(&disk).stop();
+        let freds = kept(&disk).get("fred").cloned().unwrap_or_default();
+        assert_eq!(freds, outcome(decision), "{decision:?}");
+    }
+}
+
 #[test]
 fn a_crash_at_any_step_makes_a_decision_as_a_whole_or_not_at_all() {
     let mut rng = Rng::from_env(5);
-    for decision in DECISIONS {
-        let before = spool();
-        let (mut whole, mut none) = (0, 0);
-        for step in 1.. {
-            let disk = before.fork();
-            disk.crash_at(disk.steps() + step);
-            let end = decide(&mut disk.clone(), "fred", decision, UNIX_MS, 1);
-            if !disk.crashed() {
-                end.unwrap();
-                break;
-            }
-            let torn = [Aftermath::Torn; 20];
-            let others = [Aftermath::ProcessOnly, Aftermath::LoseAll, Aftermath::KeepAll];
-            for aftermath in others.into_iter().chain(torn) {
-                let disk = disk.fork();
-                disk.restart(aftermath, &mut rng);
-                Server::start(&disk).stop();
-                let now = kept(&disk);
-                let freds = now.get("fred").cloned().unwrap_or_default();
-                if freds == outcome(decision) {
-                    whole += 1;
-                } else {
-                    assert_eq!(now["fred"], kept(&before)["fred"], "{decision:?}, step {step}");
-                    none += 1;
-                }
-                assert_eq!(now["tim"], kept(&before)["tim"], "{decision:?}, step {step}");
-            }
+    for before in [spool(), full_spool()] {
+        for decision in DECISIONS {
+            crash_while_deciding(&before, decision, &mut rng);
         }
-        assert!(whole > 0 && none > 0, "{decision:?}: {whole} whole, {none} not at all");
     }
+}
+
+fn crash_while_deciding(before: &SimDisk, decision: Decision, rng: &mut Rng) {
+    let (mut whole, mut none) = (0, 0);
+    for step in 1.. {
+        let disk = before.fork();
+        disk.crash_at(disk.steps() + step);
+        let end = decide(&mut disk.clone(), "fred", decision, UNIX_MS, 1);
+        if !disk.crashed() {
+            end.unwrap();
+            break;
+        }
+        let torn = [Aftermath::Torn; 20];
+        let others = [Aftermath::ProcessOnly, Aftermath::LoseAll, Aftermath::KeepAll];
+        for aftermath in others.into_iter().chain(torn) {
+            let disk = disk.fork();
+            disk.restart(aftermath, rng);
+            disk.set_free(None);
+            Server::start(&disk).stop();
+            let now = kept(&disk);
+            let freds = now.get("fred").cloned().unwrap_or_default();
+            if freds == outcome(decision) {
+                whole += 1;
+            } else {
+                assert_eq!(now["fred"], kept(before)["fred"], "{decision:?}, step {step}");
+                none += 1;
+            }
+            assert_eq!(now["tim"], kept(before)["tim"], "{decision:?}, step {step}");
+        }
+    }
+    assert!(whole > 0 && none > 0, "{decision:?}: {whole} whole, {none} not at all");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! settled greater ones than those that are held, and would take these for known.
 
 use super::disk::Disk;
-use super::files::{replace, segment_file};
+use super::files::segment_file;
 use super::record::{self, Header};
 use super::recovery::{self, Recovery, Replayed, SpoolError};
 use super::spool::next_epoch;
@@ -69,7 +69,7 @@ pub fn decide<D: Disk>(
     fresh_name: u64,
 ) -> Result<Done, SpoolError> {
     let mut mailboxes = Mailboxes::default();
-    let found = recovery::replay(disk, fresh_name, &mut |record, at, _| {
+    let mut found = recovery::replay(disk, fresh_name, &mut |record, at, _| {
         mailboxes.take(record, at);
     })?;
     let mailbox = mailboxes.remove(user).unwrap_or_default();
@@ -80,7 +80,8 @@ pub fn decide<D: Disk>(
         })?;
         let bytes = segment_of(disk, &found, segment, &mailbox, decision, now_unix_ms)?;
         let temporary = format!("journal-{segment:010}.tmp");
-        replace(disk, &temporary, &segment_file(segment), &bytes)?;
+        // Who purges may do so because the disk is full.
+        found.stock.write_whole(disk, &temporary, &segment_file(segment), &bytes)?;
     }
     Ok(Done { letters, recovery: found.recovery })
 }

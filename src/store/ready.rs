@@ -9,7 +9,7 @@
 //! into it, or before a new segment's name was durable) is recycled.
 
 use super::disk::Disk;
-use super::files::{ZEROS, is_full, look_for_zeros, ready_file, recycled_file};
+use super::files::{self, ZEROS, is_full, look_for_zeros, ready_file, recycled_file};
 use crate::limits::FILL_RETRY_MS;
 use crate::time::Millis;
 use std::collections::VecDeque;
@@ -129,6 +129,21 @@ impl Stock {
         disk.sync_dir()?;
         self.ready.push(Spare { number, bytes });
         Ok(())
+    }
+
+    /// Makes a file hold `bytes` durably, in one step as far as a crash can see, by way of
+    /// `temporary` or, if the disk is full, of a ready file; returns how long it is then.
+    pub(super) fn write_whole<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        temporary: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> io::Result<u64> {
+        match files::replace(disk, temporary, name, bytes) {
+            Err(e) if is_full(&e) => self.replace(disk, name, bytes).ok_or(e)?,
+            other => other.map(|()| bytes.len() as u64),
+        }
     }
 
     /// Makes a segment hold `bytes` durably by putting a ready file in its place, if one is long

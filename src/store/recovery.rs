@@ -22,9 +22,7 @@
 //! with a later batch than that, though, something acknowledged stood in them.
 
 use super::disk::Disk;
-use super::files::{
-    Name, is_full, name_of, overwrite, quarantine_file, read_whole, replace, segment_file, used,
-};
+use super::files::{Name, name_of, overwrite, quarantine_file, read_whole, segment_file, used};
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
 use super::ready::Stock;
@@ -319,13 +317,8 @@ fn replay_segment<D: Disk>(
     if place == Place::Newest && !pass.moved {
         overwrite(disk, &file, repaired, bytes.len())?;
     } else if damaged {
-        room = repaired.len() as u64;
-        match replace(disk, &format!("journal-{number:010}.tmp"), &file, repaired) {
-            Err(e) if is_full(&e) => {
-                room = found.stock.replace(disk, &file, repaired).ok_or(e)??
-            }
-            other => other?,
-        }
+        let temporary = format!("journal-{number:010}.tmp");
+        room = found.stock.write_whole(disk, &temporary, &file, repaired)?;
     }
     let length = u32::try_from(repaired.len()).map_err(io::Error::other)?;
     found.ledger.set_bytes(number, u64::from(length));
