@@ -303,6 +303,22 @@ fn messages_are_purged_for_good() {
 }
 
 #[test]
+fn a_segment_that_is_gone_for_good_stops_no_decision() {
+    let mut server = stopped();
+    // Others have come since, and what stood between is gone.
+    let (from, to) = ("spool/journal-0000000001.log", "spool/journal-0000000003.log");
+    assert_eq!(spool(&server, &["hold", "seas", "--yes"]).0, Some(0));
+    fs::rename(server.folder.path("spool/journal-0000000002.log"), server.folder.path(to)).unwrap();
+    assert!(server.folder.path(from).exists());
+    server.restart();
+    server.logs("journal-0000000002.log is missing: what stood in it is lost");
+    assert_eq!(server.terminate().code(), Some(0));
+    let (code, out, err) = spool(&server, &["purge", "tim", "--waiting", "--yes"]);
+    assert_eq!((code, &*out), (Some(0), "2 messages of tim removed\n"), "{err}");
+    assert!(err.contains("journal-0000000002.log is missing"), "{err}");
+}
+
+#[test]
 fn messages_are_held_and_released() {
     let mut server = stopped();
     let held = spool(&server, &["hold", "tim", "--yes"]);

@@ -113,7 +113,8 @@ fn carry_out(
     concerned(&survey(dir)?.1, user, decision)?;
     let mut disk = FileDisk::open(dir)?;
     let foreseen = foresee(&mut disk).map_err(|e| open(&e))?;
-    if foreseen.lost_places > 0 {
+    // A segment that is missing as a whole stays missing: no start makes that better.
+    if foreseen.lost_places > foreseen.missing.len() as u64 {
         let message = format!(
             "the spool is damaged and nothing was changed: {}; start the server once, which saves \
              what is whole, or restore a backup",
