@@ -116,9 +116,10 @@ impl<D: Disk> Engine<D> {
         let Self { hub, spool, held, .. } = &mut engine;
         let mut marks = Measure::default();
         hub.checkpoint(now.unix_ms, &mut marks);
-        spool.roll_unless_fits(marks.bytes);
-        hub.checkpoint(now.unix_ms, spool);
-        spool.repeated();
+        if spool.begin_repeating(marks.bytes)? {
+            hub.checkpoint(now.unix_ms, spool);
+            spool.repeated();
+        }
         let turn = &mut Turn { now, journal: spool, out: held };
         hub.hold_orphans(turn);
         for loss in &recovery.losses {

@@ -19,7 +19,8 @@ use mms::scram::{ClientExchange, Secret};
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
 use std::net::IpAddr;
-use support::sim_disk::SimDisk;
+use support::rng::Rng;
+use support::sim_disk::{Aftermath, SimDisk};
 
 /// The engine, and all that was said since it was last asked, as lines of `conn text`.
 struct House {
@@ -551,6 +552,81 @@ fn many_keys(spares: usize) {
     }
     let segments = number(last(&house)) - before;
     assert!((5..=20).contains(&segments), "{segments} segments for 400 messages");
+}
+
+/// What a start repeats may find no room at all: then it goes on without, keeps every older
+/// segment, and makes up for it when the disk has room.
+#[test]
+fn any_start_works_on_a_full_disk_however_many_keys_there_are() {
+    let mut house = House::with(&[]);
+    let (sync, segment_bytes, slack_bytes) = (Sync::Always, 12_000, 4000);
+    let (batch_bytes, fill_bytes, spares) = (1000, 1000, 2);
+    let config = Config { sync, segment_bytes, slack_bytes, batch_bytes, fill_bytes, spares };
+    house.disk = SimDisk::new();
+    let users = [("fred", 1), ("tim", 1)];
+    let start = |house: &mut House| {
+        let disk = house.disk.clone();
+        let mut entropy = |bytes: &mut [u8]| -> std::io::Result<()> {
+            bytes.fill(7);
+            Ok(())
+        };
+        let now = house.now;
+        house.engine = Engine::open(disk, config, rules(), entries(&users), now, &mut entropy)
+            .expect("any start works")
+            .0;
+        house.tool(1, "fred");
+    };
+    let send = |house: &mut House, key: u32| {
+        house.line(1, &format!("send =key-{key} tim number {key}"));
+        house.pass(1);
+        house.heard(1).pop().unwrap()
+    };
+    start(&mut house);
+    let stored = (0..60).filter(|key| send(&mut house, *key).contains("will be saved")).count();
+    assert_eq!(stored, 60);
+    house.disk.set_free(Some(0));
+    let mut keys = 60;
+    while send(&mut house, keys).contains("will be saved") {
+        keys += 1;
+    }
+    assert!(house.disk.was_full() && keys > 70, "{keys} keys");
+    let restart = |house: &mut House| {
+        house.disk.restart(Aftermath::ProcessOnly, &mut Rng::new(0));
+        house.now.unix_ms += 1000;
+        start(house);
+    };
+    let ready = |house: &House| {
+        let files = house.disk.contents();
+        files.iter().filter(|(name, _)| name.starts_with("ready")).map(|(_, f)| f.len()).sum()
+    };
+    // Until nothing is left, and then ten times more.
+    let mut starts = 10;
+    while starts > 0 {
+        restart(&mut house);
+        assert!(send(&mut house, 1000).contains("disk is full"));
+        let ready: usize = ready(&house);
+        starts -= usize::from(ready < segment_bytes as usize);
+    }
+    // What is taken leaves segments behind that nobody needs but for the keys in them.
+    let first = |house: &House| house.disk.contents().contains_key("journal-0000000001.log");
+    house.connect(2, [10, 0, 0, 2]);
+    for line in ["coded 1", "signin tim online plain p", &format!("ack 1790000000.{keys}")] {
+        house.line(2, line);
+        house.pass(1);
+    }
+    assert!(first(&house), "it stays until its keys are repeated");
+    restart(&mut house);
+    house.disk.set_free(None);
+    house.pass(10_000);
+    for key in 2000..2005 {
+        assert!(send(&mut house, key).contains("will be saved"));
+    }
+    restart(&mut house);
+    assert!(!first(&house));
+    for key in 0..keys {
+        let known = format!(">> message 1790000000.{} was sent before", key + 1);
+        assert_eq!(send(&mut house, key), known);
+    }
 }
 
 const DONE: Saved = Saved::Done(Flushed::Surely);

@@ -47,7 +47,7 @@ mod compact;
 mod room;
 
 pub use compact::Ask;
-use compact::Compaction;
+use compact::{Compaction, Marks};
 pub use room::{Config, Load, Measure};
 
 /// Whether a commit waits for the disk.
@@ -261,6 +261,7 @@ impl<D: Disk> Spool<D> {
     pub fn repeated(&mut self) {
         let bytes = if self.is_idle() { 0 } else { self.batch.bytes.len() };
         self.repeated_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.compaction.marks = Marks::Repeated;
     }
 
     /// Writes what was appended since the last commit, and syncs if a promise stands on it.

@@ -43,9 +43,19 @@ pub enum Ask<'a> {
 
 /// Bytes that a step of compaction looks at, unless a single record is longer.
 const COMPACT_BYTES: usize = 64 << 10;
+/// Whether what older segments say besides letters stands in the last one, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Marks {
+    #[default]
+    Repeated,
+    /// There was no room for it: no segment can go.
+    Owed,
+}
+
 /// How far compaction has come with the oldest segment.
 #[derive(Default)]
 pub(super) struct Compaction {
+    pub(super) marks: Marks,
     segment: u32,
     offset: u64,
     /// The commit that makes the last copy durable.
@@ -58,6 +68,7 @@ impl<D: Disk> Spool<D> {
     pub fn compact_due(&self) -> bool {
         match self.oldest_closed() {
             None => false,
+            Some(_) if self.compaction.marks == Marks::Owed => false,
             Some(oldest) if oldest.live_letters == 0 => self.copies_are_durable(),
             Some(oldest) => {
                 let done = &self.compaction;

@@ -13,7 +13,7 @@ use super::super::disk::Disk;
 use super::super::ledger::Segment;
 use super::super::ready::{Pace, Tidings, Wanted};
 use super::super::record;
-use super::{Spool, Sync, end_of};
+use super::{EPOCH_BYTES, Marks, Spool, Sync, end_of};
 use crate::core::record::{Journal, Location, Record};
 use crate::limits;
 use crate::time::Millis;
@@ -164,7 +164,8 @@ impl<D: Disk> Spool<D> {
         }
         // Decided here and not at the next record, for it depends on what happens to letters and
         // files meanwhile; and only the caller can tell what a new segment must begin with.
-        self.must_roll |= self.is_idle() && self.is_segment_full();
+        let owed = self.compaction.marks == Marks::Owed && !self.ready.is_full();
+        self.must_roll |= self.is_idle() && (owed || self.is_segment_full());
     }
 
     /// Fills one file at once, if there is none and the disk has room.
@@ -248,8 +249,27 @@ impl<D: Disk> Spool<D> {
         !self.ready.is_full() || self.left() + spares >= oldest.live_bytes + slack / 2
     }
 
+    /// Says that so many bytes are to be repeated at the start, and whether that can be: if they do
+    /// not fit into the last segment a new one begins with them. On a full disk they may find room
+    /// nowhere. Then they are owed: the server works, but no segment goes, until the disk has room
+    /// and a new segment begins.
+    pub fn begin_repeating(&mut self, bytes: usize) -> io::Result<bool> {
+        self.repeated_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.make_overdue_room()?;
+        let longest = self.ready.stock().longest().map_or(0, |spare| spare.bytes);
+        let wanted = bytes as u64 + u64::from(self.config.slack_bytes) / 2;
+        self.must_roll |= self.keeps_room() && self.left() < wanted && wanted <= longest;
+        let room = if self.must_roll { longest } else { self.left() };
+        let fits = !self.ready.is_full() || room >= (bytes + EPOCH_BYTES) as u64;
+        if !fits {
+            self.must_roll = false;
+            self.compaction.marks = Marks::Owed;
+        }
+        Ok(fits)
+    }
+
     /// The next record begins a new segment if so many bytes do not fit into the last one.
-    pub fn roll_unless_fits(&mut self, bytes: usize) {
+    pub(super) fn roll_unless_fits(&mut self, bytes: usize) {
         let slack = u64::from(self.config.slack_bytes);
         self.must_roll |= self.keeps_room()
             && self.left() < bytes as u64 + slack / 2
