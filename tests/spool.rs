@@ -963,6 +963,25 @@ fn a_recycled_file_that_finds_no_room_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn what_could_not_be_repeated_is_as_soon_as_there_is_room() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
+    let marks = 15_900;
+    disk.set_free(Some(0));
+    assert!(!server.spool.begin_repeating(marks).unwrap(), "there is less");
+    server.send(&["fred"], "hi");
+    server.spool.commit().unwrap();
+    assert!(!server.spool.roll_due());
+    disk.set_free(None);
+    while server.spool.prepare_at().is_some() {
+        server.now = server.now.plus(10_000);
+        server.spool.prepare(server.now, Load::Idle).unwrap();
+    }
+    server.spool.make_way();
+    assert!(server.spool.roll_due());
+}
+
+#[test]
 fn the_records_of_a_turn_are_written_before_they_are_too_many() {
     let disk = SimDisk::new();
     let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
