@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use support::server::{Folder, PASSWORD, Server, eventually, mms, run, user_line, users_file};
 
 #[test]
@@ -455,6 +456,28 @@ fn a_reader_is_told_of_a_letter_that_the_disk_has_lost() {
                   1 files in quarantine";
     assert_eq!(log.matches(counts).count(), 1, "{log}");
     assert_eq!(spool(&server, &["check"]).0, Some(0));
+}
+
+/// As README.md says: copied while the server runs, into a directory of any mode, without the lock.
+#[test]
+fn a_backup_is_put_back() {
+    let mut server = Server::start(&["fred", "tim"], &[]);
+    server.signed_in("fred").ask("send tim before");
+    let (spool, backup) = (server.folder.path("spool"), server.folder.path("backup"));
+    fs::create_dir(&backup).unwrap();
+    fs::set_permissions(&backup, Permissions::from_mode(0o755)).unwrap();
+    for file in ["secret", "journal-0000000001.log"] {
+        fs::copy(spool.join(file), backup.join(file)).unwrap();
+    }
+    server.signed_in("fred").ask("send tim after");
+    assert_eq!(server.terminate().code(), Some(0));
+    fs::rename(&spool, server.folder.path("damaged")).unwrap();
+    fs::rename(&backup, &spool).unwrap();
+    server.restart();
+    let mut tim = server.greeted();
+    assert!(tim.sign_in("tim", PASSWORD).ends_with("you have 1 message waiting:"));
+    assert_eq!(tim.line(), ">>      fred: before");
+    assert_eq!(fs::metadata(&spool).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]

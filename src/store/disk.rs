@@ -1,6 +1,7 @@
 //! The seam between the spool and the file system: what the journal asks of a directory, and the
 //! directory itself. Tests put a simulated disk in its place. It knows nothing of records.
 
+use super::files::is_segment;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{
@@ -230,17 +231,18 @@ fn make_directory(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether the directory was never a spool and holds what others may need.
+/// Whether the directory was never a spool and holds what others may need. A backup of a spool
+/// lacks the lock.
 fn is_anothers(dir: &Path) -> io::Result<bool> {
-    if dir.join("lock").exists() {
-        return Ok(false);
-    }
+    let mut others = false;
     for entry in fs::read_dir(dir)? {
-        if entry?.file_name() != "README" {
-            return Ok(true);
+        let file = entry?.file_name();
+        if file == "lock" || is_segment(&file.to_string_lossy()) {
+            return Ok(false);
         }
+        others |= file != "README";
     }
-    Ok(false)
+    Ok(others)
 }
 
 impl Disk for FileDisk {

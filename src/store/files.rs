@@ -52,6 +52,11 @@ pub(super) fn name_of(file: &str) -> Name {
     segment.or_else(ready).or_else(recycled).unwrap_or(Name::Foreign)
 }
 
+/// Whether that is the name of a segment's file.
+pub(super) fn is_segment(file: &str) -> bool {
+    matches!(name_of(file), Name::Segment(_))
+}
+
 /// The file of a segment.
 #[must_use]
 pub fn segment_file(number: u32) -> String {
