@@ -358,7 +358,8 @@ fn cannot_open_spool(e: OpenError) -> Failure {
     let advice = match &e {
         OpenError::InUse(_) => "",
         OpenError::Permission(_) => {
-            "; give the directory to the user who runs the server, or use another --spool"
+            "; the directory must belong to the user who runs the server, on a disk that can be \
+             written to; or use another --spool"
         }
         OpenError::CannotCreate(_) | OpenError::Missing(_) | OpenError::Io(_) => {
             "; mend that or use another --spool"
