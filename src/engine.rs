@@ -11,10 +11,11 @@
 //!
 //! What is said is held by batch: a commit that finishes later would release its batch later.
 
-use crate::core::event::{Action, ChangeId, Conn, Dialect, Event, Flow, Note};
+pub use crate::core::event::SavePassword;
+use crate::core::event::{Action, Conn, Dialect, Event, Flow, Note};
 use crate::core::hub::{Hub, Rules, Turn};
 use crate::core::password::Verifier;
-use crate::core::record::{LetterKind, Location, Record};
+use crate::core::record::{LetterId, LetterKind, Location, Record};
 use crate::fault::{Fault, is_planted};
 use crate::proto::coded::{LetterLine, Tag};
 use crate::proto::command::Verb;
@@ -67,17 +68,13 @@ pub enum Output<'a> {
     },
 }
 
-/// A change of the password file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavePassword {
-    /// To be reported under this number.
-    pub change: ChangeId,
-    /// Whose line.
-    pub user: UserName,
-    /// What must stand there still.
-    pub old: Verifier,
-    /// What is to stand there.
-    pub new: Verifier,
+/// A letter that is to be shown.
+struct Shown<'a> {
+    conn: Conn,
+    id: LetterId,
+    from: &'a UserName,
+    at: Location,
+    showing: Showing,
 }
 
 /// The rules and the journal of one server.
@@ -209,7 +206,11 @@ impl<D: Disk> Engine<D> {
         }
         self.spool.commit()?;
         self.hub.rest();
-        self.durable.append(&mut self.held);
+        if self.durable.is_empty() {
+            std::mem::swap(&mut self.durable, &mut self.held);
+        } else {
+            self.durable.append(&mut self.held);
+        }
         Ok(())
     }
 
@@ -222,7 +223,8 @@ impl<D: Disk> Engine<D> {
                 Action::Say { conn, tag, reply } => say(Output::Say(conn, tag, &reply)),
                 Action::Show { conn, dialect, id, to, from, at, again, waited } => {
                     let showing = Showing { again, waited };
-                    match self.show(conn, dialect, &from, at, showing, &mut say) {
+                    let shown = Shown { conn, id, from: &from, at, showing };
+                    match self.show(&shown, dialect, &mut say) {
                         Ok(()) => {}
                         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                             error!("letter {id} from {from} is damaged and cannot be shown: {e}");
@@ -236,9 +238,7 @@ impl<D: Disk> Engine<D> {
                 Action::Look { conn } => say(Output::Look(conn)),
                 Action::Resume { conn } => say(Output::Resume(conn)),
                 Action::Close { conn, witness } => say(Output::Close { conn, witness }),
-                Action::SavePassword { change, user, old, new } => {
-                    say(Output::SavePassword(SavePassword { change, user, old, new }));
-                }
+                Action::SavePassword(save) => say(Output::SavePassword(*save)),
                 Action::Note(note) => self.tally.note(note),
             }
         }
@@ -249,26 +249,24 @@ impl<D: Disk> Engine<D> {
 
     fn show(
         &mut self,
-        conn: Conn,
+        shown: &Shown<'_>,
         dialect: Dialect,
-        from: &UserName,
-        at: Location,
-        showing: Showing,
         say: &mut impl FnMut(Output<'_>),
     ) -> io::Result<()> {
+        let Shown { conn, id, from, at, showing } = *shown;
         if dialect == Dialect::Plain {
             let body = self.spool.body(at)?;
             say(Output::Show { conn, from, body, showing });
             return Ok(());
         }
-        let letter = self.spool.letter(at)?;
+        let page = self.spool.page(at)?;
         let line = LetterLine {
-            id: letter.id,
-            unix_ms: letter.unix_ms,
+            id,
+            unix_ms: page.unix_ms,
             again: showing.again,
-            broadcast: letter.kind == LetterKind::Broadcast,
+            broadcast: page.kind == LetterKind::Broadcast,
             from: from.as_str(),
-            body: letter.body,
+            body: page.body,
         };
         say(Output::Letter(conn, line));
         Ok(())
@@ -289,7 +287,11 @@ struct Tally(Vec<(Note, u32)>);
 const LIKES: usize = 4;
 
 impl Tally {
-    fn note(&mut self, note: Note) {
+    fn note(&mut self, mut note: Note) {
+        let count = match &mut note {
+            Note::Command { times, .. } => std::mem::replace(times, 1),
+            _ => 1,
+        };
         if !matches!(note, Note::Command { .. } | Note::Limited { .. }) {
             // Lines stay in the order in which things happened.
             self.write();
@@ -297,8 +299,8 @@ impl Tally {
         }
         let like = self.0.iter_mut().rev().take(LIKES).find(|(other, _)| *other == note);
         match like {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((note, 1)),
+            Some((_, before)) => *before += count,
+            None => self.0.push((note, count)),
         }
     }
 
@@ -352,7 +354,7 @@ fn write_note(note: &Note, count: u32) {
         Note::LossTold { user, letters } => {
             warn!("{user} is told that the disk has lost {letters} letters to him");
         }
-        Note::Command { user, verb } => {
+        Note::Command { user, verb, .. } => {
             let who = user.as_ref().map_or("not signed in", UserName::as_str);
             let what = verb.map_or("unknown", Verb::name);
             info!("{who}: {what}{times}");

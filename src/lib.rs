@@ -37,7 +37,8 @@
 //!           |      +-------> core <-------+
 //!           |                  |
 //!           |                  v
-//!           +--> client ---> proto              limits, time, crypto, scram: leaves, for anyone
+//!           +--> client ---> proto              limits, time, digits, crypto, scram:
+//!                                              leaves, for anyone
 //! ```
 //!
 //! Of `store`, `client` names the trait of a disk, so that its inbox can be tried on a bad one.
@@ -55,6 +56,7 @@
 //! | [`limits`] | every bound, with its reason |
 //! | [`fault`] | promises broken on purpose, in builds made for that |
 //! | [`time`] | time as a value |
+//! | [`digits`] | numbers as text, fast |
 //! | [`crypto`] | HMAC, a password stretched in slices, forgetting |
 //! | [`scram`] | SCRAM-SHA-256, both ends: sign in without telling the password |
 //! | [`engine`] | hub and spool in the one order that keeps the promise |
@@ -68,7 +70,7 @@
 //! | [`proto::command`] | the grammar, and the table that help and hints are made from |
 //! | [`proto::reply`] | everything the server can say, refusals and farewells included |
 //! | [`proto::plain`] | the wording of it for people |
-//! | [`proto::coded`] | the same for programs: tags, keys, codes |
+//! | [`proto::coded`], `letter_line` | the same for programs: tags, keys, codes; letters |
 //! | [`proto::coded_client`], [`proto::receipt`] | the same as a client reads and writes it |
 //! | **[`core`]** | **the rules** |
 //! | [`core::event`] | what can happen, and what can be done about it |
@@ -97,7 +99,7 @@
 //! | [`store::disk`] | the seam: a directory, or a simulated one |
 //! | [`store::record`] | a record as a line of bytes with a checksum |
 //! | [`store::files`] | what the files of a spool are called, and where a segment ends |
-//! | [`store::spool`] | the journal: append, commit, read, compact, and keep room |
+//! | [`store::spool`] | the journal: append, commit; `read`, `compact` and `room` below it |
 //! | [`store::ready`] | files of zeros, so that a full disk can be written to |
 //! | [`store::recovery`] | the journal at the start: torn, damaged, or whole |
 //! | [`store::losses`] | what is lost and must still be told |
@@ -133,6 +135,7 @@ pub mod cli;
 pub mod client;
 pub mod core;
 pub mod crypto;
+pub mod digits;
 pub mod engine;
 pub mod fault;
 pub mod limits;

@@ -227,6 +227,9 @@ pub const FILL_BYTES: usize = 256 << 10;
 pub const FILL_RETRY_MS: u64 = 5000;
 /// Records or bytes that one step of compaction looks at: well below a millisecond.
 pub const COMPACT_RECORDS: usize = 256;
+/// Bytes of a segment read at once where letters are shown one after another: some hundred of them,
+/// in less time than as many system calls take.
+pub const READ_AHEAD_BYTES: usize = 64 << 10;
 /// Lost letters that a notice to their reader names: with the longest names it fits into a message.
 pub const LOSSES_NAMED: usize = 20;
 /// Largest password file read, in bytes: a million users.

@@ -785,6 +785,27 @@ fn a_copied_letter_keeps_the_mark_of_who_was_shown_it() {
 }
 
 #[test]
+fn what_is_read_ahead_ends_where_the_journal_does() {
+    let mut server = Server::open(SimDisk::new(), roomy(1 << 20)).unwrap();
+    let turn = |server: &mut Server<SimDisk>, bodies: &[&str]| -> Vec<LetterId> {
+        let ids = bodies.iter().map(|body| server.send(&["fred"], body)).collect();
+        server.spool.commit().unwrap();
+        ids
+    };
+    // Not in memory any more is what is older than the last turn.
+    let mut ids = turn(&mut server, &["one", "two"]);
+    ids.extend(turn(&mut server, &["three"]));
+    assert_eq!(server.body("fred", ids[0]).unwrap(), "one");
+    assert_eq!(server.body("fred", ids[1]).unwrap(), "two", "and what is behind it is read ahead");
+    ids.extend(turn(&mut server, &["four", "five"]));
+    ids.extend(turn(&mut server, &["six"]));
+    let told = ["one", "two", "three", "four", "five", "six"];
+    for n in [3, 4, 5, 0, 1, 2, 3, 5, 4, 3, 2, 1, 0] {
+        assert_eq!(server.body("fred", ids[n]).unwrap(), told[n]);
+    }
+}
+
+#[test]
 fn a_missing_segment_is_a_loss_that_is_told() {
     let disk = SimDisk::new();
     let mut server = Server::open(disk.clone(), config(200)).unwrap();

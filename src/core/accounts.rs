@@ -61,7 +61,8 @@ impl Accounts {
     /// The user called `word`, upper or lower case.
     #[must_use]
     pub fn find(&self, word: &str) -> Option<UserId> {
-        self.ids.get(&NameKey::of(word).ok()?).copied()
+        // No user has a reserved name, so it need not be looked for among those.
+        self.ids.get(&NameKey::once(word).ok()?).copied()
     }
 
     /// The user's name as the password file spells it, or spelled it last.

@@ -227,18 +227,22 @@ pub enum Action {
         witness: bool,
     },
     /// Give a user another verifier in the password file, and report [`Event::PasswordSaved`].
-    SavePassword {
-        /// Which change.
-        change: ChangeId,
-        /// Whose.
-        user: UserName,
-        /// What must stand there still.
-        old: Verifier,
-        /// What is to stand there.
-        new: Verifier,
-    },
+    SavePassword(Box<SavePassword>),
     /// For the log.
     Note(Note),
+}
+
+/// A change of the password file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavePassword {
+    /// To be reported under this number.
+    pub change: ChangeId,
+    /// Whose line.
+    pub user: UserName,
+    /// What must stand there still.
+    pub old: Verifier,
+    /// What is to stand there.
+    pub new: Verifier,
 }
 
 /// What the log is told. Never a password, never a message's text.
@@ -298,6 +302,8 @@ pub enum Note {
         user: Option<UserName>,
         /// Which; none if it is unknown (it may be a mistyped password).
         verb: Option<Verb>,
+        /// How often in a row.
+        times: u32,
     },
     /// A limit bit.
     Limited {

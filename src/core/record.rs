@@ -109,6 +109,15 @@ pub fn recipients(list: &str) -> impl Iterator<Item = Recipient<'_>> {
     })
 }
 
+/// How many recipients such a list has.
+#[must_use]
+pub fn count_recipients(list: &str) -> usize {
+    match list {
+        "" => 0,
+        list => 1 + memchr::memchr_iter(b',', list.as_bytes()).count(),
+    }
+}
+
 /// One entry of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {

@@ -10,7 +10,7 @@ use crate::core::event::End;
 use crate::limits::{
     LINGER_MS, OBSERVE_MS, OUTPUT_CLOSE_BYTES, OUTPUT_PAUSE_BYTES, STALLED_MS, WITNESS_MS,
 };
-use crate::proto::coded::{self, LetterLine, Tag};
+use crate::proto::coded::{self, Tag};
 use crate::proto::line::Framer;
 use crate::proto::plain::{self, Showing};
 use crate::proto::reply::{Farewell, Reply};
@@ -213,9 +213,10 @@ impl Port {
         plain::letter(from, body, showing, &mut self.outbox);
     }
 
-    pub(super) fn letter(&mut self, letter: &LetterLine<'_>) {
+    /// Shows a letter, as it is worded for programs.
+    pub(super) fn letter(&mut self, line: &[u8]) {
         self.said = self.said.wrapping_add(1);
-        coded::letter(letter, &mut self.outbox);
+        self.outbox.extend_from_slice(line);
     }
 
     /// Whether a timing mark is to be asked for behind the last letter.

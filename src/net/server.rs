@@ -15,6 +15,7 @@ use crate::core::event::{Conn, End, Event, Flow, Input, Saved};
 use crate::core::password::Verifier;
 use crate::engine::{Engine, Load, SavePassword};
 use crate::limits::{COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS};
+use crate::proto::coded::Sheet;
 use crate::proto::foreign;
 use crate::proto::line::Frame;
 use crate::proto::name::UserName;
@@ -89,6 +90,7 @@ pub struct Server<D: Disk> {
     saves: Saves,
     buffer: Vec<u8>,
     pool: Vec<Vec<u8>>,
+    sheet: Sheet,
     /// Bytes that the ports' buffers take, as of the last time each was touched.
     weight: usize,
     stop_at: Option<Millis>,
@@ -133,6 +135,7 @@ impl<D: Disk> Server<D> {
             saves: Saves::default(),
             buffer: vec![0; READ_BYTES_A_TURN],
             pool: Vec::new(),
+            sheet: Sheet::default(),
             weight: 0,
             stop_at: None,
         })

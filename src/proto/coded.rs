@@ -4,12 +4,13 @@
 
 use super::command::{self, Command, CommandFault, Problem, Recipients, Switch, Verb};
 use super::id::LetterId;
+use super::letter_line::push_text;
+pub use super::letter_line::{LetterLine, Sheet, letter};
 use super::name::UserName;
 use super::reply::{Farewell, Fates, Flushed, Names, Refusal, Reply, Unwatched};
 use super::text::{self, TextFault};
 use crate::limits::{KEY_BYTES, TAG_BYTES};
 use std::fmt::{self, Display, Write as _};
-use std::io::Write as _;
 
 /// A word that a command carries and its replies repeat.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -162,8 +163,10 @@ fn request<'a>(line: &'a str, body: Option<&'a [u8]>) -> Result<Request<'a>, Com
     let Ok((arguments, first)) = command::word(line.trim_start_matches(' ')) else {
         return Err(CommandFault::Blank);
     };
-    let verb = Verb::find(first);
-    match verb {
+    if first == "ack" && body.is_none() {
+        return ack(arguments);
+    }
+    match Verb::find(first) {
         Some(Verb::Send) => return send(arguments, body),
         Some(Verb::Broadcast) => return broadcast(arguments, body),
         _ if body.is_some() => return Err(CommandFault::Malformed("only messages are counted")),
@@ -180,15 +183,18 @@ fn request<'a>(line: &'a str, body: Option<&'a [u8]>) -> Result<Request<'a>, Com
         "ping" if arguments.is_empty() => Ok(Request::Ping),
         "pong" if arguments.is_empty() => Ok(Request::Pong),
         "ping" | "pong" => Err(CommandFault::Malformed("ping and pong take nothing more")),
-        "ack" => {
-            let id = arguments.trim_end_matches(' ').parse();
-            id.map(Request::Ack).map_err(|_| CommandFault::Malformed("ack <id>"))
-        }
+        "ack" => ack(arguments),
         "receipts" => receipts(arguments),
         "auth" if !arguments.is_empty() => Ok(Request::Auth(arguments.trim_end_matches(' '))),
         "auth" => Err(CommandFault::Malformed("auth <client-final-message in base64>")),
         _ => Err(command::command(first, arguments).err().unwrap_or(CommandFault::Unknown(first))),
     }
+}
+
+/// `ack = "ack" gap id blanks`
+fn ack(arguments: &str) -> Result<Request<'_>, CommandFault<'_>> {
+    let id = arguments.trim_end_matches(' ').parse();
+    id.map(Request::Ack).map_err(|_| CommandFault::Malformed("ack <id>"))
 }
 
 /// `receipts = "receipts" gap ( "on" / "off" ) blanks`
@@ -285,60 +291,37 @@ fn passwd(arguments: &str) -> Result<Request<'_>, CommandFault<'_>> {
     }
 }
 
-/// A letter as a program gets it: `100 <id> <unix ms> <flags> <from> <text>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LetterLine<'a> {
-    /// Its number.
-    pub id: LetterId,
-    /// When it was accepted.
-    pub unix_ms: u64,
-    /// It was shown before.
-    pub again: bool,
-    /// It was sent to everyone.
-    pub broadcast: bool,
-    /// Its sender.
-    pub from: &'a str,
-    /// Its text.
-    pub body: &'a str,
-}
-
-/// Appends a letter.
-pub fn letter(letter: &LetterLine<'_>, out: &mut Vec<u8>) {
-    let flags = match (letter.again, letter.broadcast) {
-        (false, false) => "-",
-        (true, false) => "a",
-        (false, true) => "b",
-        (true, true) => "ab",
-    };
-    let LetterLine { id, unix_ms, from, body, .. } = letter;
-    write!(out, "100 {id} {unix_ms} {flags} {from} ").expect("a Vec takes all");
-    push_text(body, out);
-}
-
-/// The last field of a line: as it is if a reader finds its end, else by count.
-fn push_text(body: &str, out: &mut Vec<u8>) {
-    if body.len() > TEXT_IN_LINE || body.contains('\n') || body.ends_with('}') {
-        write!(out, "{{{}}}\r\n", body.len()).expect("a Vec takes all");
-    }
-    out.extend_from_slice(body.as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Bytes of a text up to which it stands in the line itself.
-const TEXT_IN_LINE: usize = 2000;
-
 /// Appends a reply, with the tag of its command.
 pub fn render(reply: &Reply, tag: Option<Tag>, out: &mut Vec<u8>) {
+    // The two answers of the hot path are put together without the formatting machinery.
+    match reply {
+        Reply::Sent { to, id } => return stored(*id, b" sent ", to, tag, out),
+        Reply::Saved { to, id } => return stored(*id, b" saved ", to, tag, out),
+        _ => {}
+    }
     let (code, fields) = worded(reply);
+    begin(code, tag, out);
+    if !fields.is_empty() {
+        out.push(b' ');
+    }
+    push_text(&fields, out);
+}
+
+fn begin(code: &str, tag: Option<Tag>, out: &mut Vec<u8>) {
     out.extend_from_slice(code.as_bytes());
     if let Some(tag) = tag {
         out.extend_from_slice(b" @");
         out.extend_from_slice(tag.as_bytes());
     }
-    if !fields.is_empty() {
-        out.push(b' ');
-    }
-    push_text(&fields, out);
+}
+
+fn stored(id: LetterId, fate: &[u8], to: &UserName, tag: Option<Tag>, out: &mut Vec<u8>) {
+    begin("250", tag, out);
+    out.push(b' ');
+    id.push_to(out);
+    out.extend_from_slice(fate);
+    out.extend_from_slice(to.as_str().as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn worded(reply: &Reply) -> (&'static str, String) {
@@ -349,8 +332,6 @@ fn worded(reply: &Reply) -> (&'static str, String) {
             let proof = proof.as_deref().unwrap_or("-");
             ("230", format!("{proof} {user} {waiting} {spool:016x}"))
         }
-        Reply::Sent { to, id } => ("250", format!("{id} sent {to}")),
-        Reply::Saved { to, id } => ("250", format!("{id} saved {to}")),
         Reply::Known(id) => ("250", format!("{id} known")),
         Reply::Fates(fates) => ("251", fates_of(fates)),
         Reply::Broadcast { users, full, id } => {
@@ -401,8 +382,10 @@ fn worded(reply: &Reply) -> (&'static str, String) {
         Reply::SignedOff(_) => ("290", "bye".into()),
         Reply::Refused(refusal) => refused(refusal),
         Reply::Farewell(farewell) => ("190", goodbye(farewell)),
-        // Of the plain dialect only.
-        Reply::Greeting
+        // Of the plain dialect only, or put together before.
+        Reply::Sent { .. }
+        | Reply::Saved { .. }
+        | Reply::Greeting
         | Reply::PasswordPrompt(_)
         | Reply::PromptInterrupted
         | Reply::PasswordRead

@@ -136,6 +136,10 @@ impl Verb {
     #[must_use]
     pub fn find(word: &str) -> Option<Self> {
         let word = word.strip_prefix('/').unwrap_or(word);
+        if word == "send" {
+            // What most lines begin with.
+            return Some(Self::Send);
+        }
         Self::ALL
             .into_iter()
             .find(|verb| verb.words().iter().any(|own| own.eq_ignore_ascii_case(word)))

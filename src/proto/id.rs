@@ -1,5 +1,6 @@
 //! A letter's number, as it is told and written.
 
+use crate::digits::push_decimal;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,6 +12,15 @@ pub struct LetterId {
     pub epoch: u32,
     /// Counted from 1 within the epoch.
     pub seq: u32,
+}
+
+impl LetterId {
+    /// Appends the number as [`Display`](fmt::Display) writes it.
+    pub fn push_to(self, out: &mut Vec<u8>) {
+        push_decimal(out, u64::from(self.epoch));
+        out.push(b'.');
+        push_decimal(out, u64::from(self.seq));
+    }
 }
 
 impl fmt::Display for LetterId {
@@ -44,6 +54,9 @@ mod tests {
     fn an_id_reads_back() {
         let id = LetterId { epoch: 1_790_000_000, seq: 7 };
         assert_eq!(id.to_string().parse(), Ok(id));
+        let mut pushed = Vec::new();
+        id.push_to(&mut pushed);
+        assert_eq!(pushed, id.to_string().into_bytes());
         for word in ["", ".", "1", "1.", ".1", "1.2.3", "+1.2", "1.-2", "4294967296.1"] {
             assert_eq!(word.parse::<LetterId>(), Err(NotAnId), "{word}");
         }

@@ -5,6 +5,7 @@ pub mod coded_client;
 pub mod command;
 pub mod foreign;
 pub mod id;
+mod letter_line;
 pub mod line;
 pub mod name;
 pub mod password;

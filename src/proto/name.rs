@@ -87,7 +87,7 @@ impl NameKey {
         if raw.is_empty() {
             return Err(NameFault::Empty);
         }
-        if !raw.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')) {
+        if raw.iter().any(|&b| IN_NAMES[usize::from(b)] == 0) {
             return Err(NameFault::Character);
         }
         if raw.len() > NAME_BYTES {
@@ -97,8 +97,8 @@ impl NameKey {
             return Err(NameFault::LeadingDot);
         }
         let mut bytes = [0; NAME_BYTES];
-        for (to, from) in bytes.iter_mut().zip(raw) {
-            *to = from.to_ascii_lowercase();
+        for (to, &from) in bytes.iter_mut().zip(raw) {
+            *to = IN_NAMES[usize::from(from)];
         }
         Ok(Self { bytes, len: u8::try_from(raw.len()).unwrap_or(u8::MAX) })
     }
@@ -110,6 +110,19 @@ impl NameKey {
         str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
     }
 }
+
+/// Each byte that may stand in a name, in lower case; zero for the others.
+const IN_NAMES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.') {
+            table[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+};
 
 impl fmt::Debug for NameKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,6 +18,7 @@
 //! digit is one bit away from a lower-case one, and every single flipped bit must be noticed.
 
 use crate::core::record::{Key, Letter, LetterId, LetterKind, Record, Switch};
+use crate::digits::{HEX, push_decimal};
 use crate::fault::{Fault as Planted, is_planted};
 use crc32fast::Hasher;
 
@@ -106,7 +107,7 @@ pub fn encode(out: &mut Vec<u8>, batch: u64, record: &Record<'_>) -> usize {
             out.push(b' ');
             push_key(out, *key);
             out.push(b' ');
-            push_id(out, *id);
+            id.push_to(out);
             out.push(b' ');
             push_decimal(out, *unix_ms);
             finish(out, start)
@@ -157,7 +158,7 @@ fn encode_letter(out: &mut Vec<u8>, batch: u64, letter: &Letter<'_>) -> usize {
     debug_assert!(!letter.from.contains([' ', '\n']) && !letter.to.contains([' ', '\n']));
     out.reserve(HEAD_BYTES + 48 + letter.from.len() + letter.to.len() + letter.body.len());
     let start = begin(out, b'L', batch);
-    push_id(out, letter.id);
+    letter.id.push_to(out);
     out.push(b' ');
     push_decimal(out, letter.unix_ms);
     out.extend_from_slice(match letter.kind {
@@ -202,7 +203,7 @@ fn encode_mark(out: &mut Vec<u8>, kind: u8, batch: u64, user: &str, id: LetterId
     let start = begin(out, kind, batch);
     out.extend_from_slice(user.as_bytes());
     out.push(b' ');
-    push_id(out, id);
+    id.push_to(out);
     finish(out, start)
 }
 
@@ -249,30 +250,6 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn push_id(out: &mut Vec<u8>, id: LetterId) {
-    push_decimal(out, u64::from(id.epoch));
-    out.push(b'.');
-    push_decimal(out, u64::from(id.seq));
-}
-
-fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut text = [0; 20];
-    let mut at = text.len();
-    while value >= 100 {
-        at -= 2;
-        text[at..at + 2].copy_from_slice(&TENS[(value % 100) as usize]);
-        value /= 100;
-    }
-    if value >= 10 {
-        at -= 2;
-        text[at..at + 2].copy_from_slice(&TENS[value as usize]);
-    } else {
-        at -= 1;
-        text[at] = b'0' + value as u8;
-    }
-    out.extend_from_slice(&text[at..]);
-}
-
 fn put_hex(to: &mut [u8], bytes: &[u8]) {
     for (pair, byte) in to.chunks_exact_mut(2).zip(bytes) {
         pair.copy_from_slice(&HEX[usize::from(*byte)]);
@@ -301,6 +278,21 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, Fault> {
     }
     let entry = str::from_utf8(payload).ok().and_then(|text| read_payload(kind, text));
     entry.map_or(Err(Fault::Payload { bytes }), |entry| Ok(Frame { batch, entry, bytes }))
+}
+
+/// What is told of a letter besides what the rules know: when it was accepted, and what it was
+/// sent with. Only for a record that [`encode`] has just made: nothing of it is verified.
+#[must_use]
+pub fn glance(bytes: &[u8]) -> Option<(u64, LetterKind)> {
+    let payload = bytes.get(HEAD_BYTES..)?;
+    let time = payload.get(memchr::memchr(b' ', payload)? + 1..)?;
+    let digits = time.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let unix_ms = time[..digits].iter().fold(0, |sum, digit| 10 * sum + u64::from(digit - b'0'));
+    match time.get(digits + 1)? {
+        b'd' => Some((unix_ms, LetterKind::Direct)),
+        b'b' => Some((unix_ms, LetterKind::Broadcast)),
+        _ => None,
+    }
 }
 
 /// Kind, batch and payload length of a frame, whatever its checksum.
@@ -559,29 +551,6 @@ pub fn likely_letters(damaged: &[u8]) -> impl Iterator<Item = LikelyLetter<'_>> 
         words.next().map(|_| LikelyLetter { id, from, to })
     })
 }
-
-/// Every byte as two lower-case hexadecimal digits.
-const HEX: [[u8; 2]; 256] = {
-    let digits = *b"0123456789abcdef";
-    let mut table = [[0; 2]; 256];
-    let mut n = 0;
-    while n < table.len() {
-        table[n] = [digits[n >> 4], digits[n & 15]];
-        n += 1;
-    }
-    table
-};
-
-/// Every number below 100 as two decimal digits.
-const TENS: [[u8; 2]; 100] = {
-    let mut table = [[0; 2]; 100];
-    let mut n = 0;
-    while n < table.len() {
-        table[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
-        n += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

@@ -38,16 +38,18 @@ use super::losses::{self, Loss};
 use super::ready::Ready;
 use super::record::{self, Entry, Header};
 use super::recovery::{self, Recovery, SpoolError, Visit};
-use crate::core::record::{Journal, Letter, Location, Record, recipients};
+use crate::core::record::{Journal, Letter, Location, Record, count_recipients};
 use crate::fault::{Fault, is_planted};
-use std::ops::Range;
 use std::{io, mem};
 
 mod compact;
+mod read;
 mod room;
 
 pub use compact::Ask;
 use compact::{Compaction, Marks};
+pub use read::Page;
+use read::{Ahead, READERS};
 pub use room::{Config, Load, Measure};
 
 /// Whether a commit waits for the disk.
@@ -59,8 +61,6 @@ pub enum Sync {
     Never,
 }
 
-/// Read handles kept open, most recently used first.
-const READERS: usize = 4;
 /// Memory that an exceptionally large batch does not keep.
 const BATCH_KEPT_BYTES: usize = 1 << 20;
 /// More than a segment's header and the record of an epoch take.
@@ -123,6 +123,7 @@ pub struct Spool<D: Disk> {
     /// The next record begins a new segment.
     must_roll: bool,
     readers: Vec<(u32, D::File)>,
+    ahead: Ahead,
     scratch: Vec<u8>,
     lines: String,
     /// The error after which nothing more is written.
@@ -185,6 +186,7 @@ impl<D: Disk> Spool<D> {
             owed_bytes: 0,
             must_roll: false,
             readers: Vec::with_capacity(READERS),
+            ahead: Ahead::default(),
             scratch: Vec::new(),
             lines: String::new(),
             failed: None,
@@ -426,77 +428,9 @@ impl<D: Disk> Spool<D> {
         at.record_bytes = u32::try_from(bytes).expect("encode keeps a record below 16 MiB");
         if let Record::Letter(letter) = record {
             at = at.with_body(letter.body);
-            self.ledger.keep(at, recipients(letter.to).count());
+            self.ledger.keep(at, count_recipients(letter.to));
         }
         at
-    }
-
-    /// The text of the letter at `at`: from memory if it was appended in this turn or committed
-    /// last, else from the disk. The error says which record cannot be read.
-    pub fn body(&mut self, at: Location) -> io::Result<&str> {
-        let Some(range) = self.in_batch(at) else {
-            return Ok(self.letter(at)?.body);
-        };
-        let stored = self.batch.bytes[range]
-            .split_last()
-            .and_then(|(_, rest)| rest.split_at_checked(rest.len() - at.body_bytes as usize))
-            .and_then(|(_, body)| str::from_utf8(body).ok())
-            .ok_or_else(|| broken(at, "no letter begins there"))?;
-        Ok(record::restore(stored, &mut self.lines))
-    }
-
-    /// The whole letter at `at`, verified.
-    pub fn letter(&mut self, at: Location) -> io::Result<Letter<'_>> {
-        let bytes = match self.in_batch(at) {
-            Some(range) => &self.batch.bytes[range],
-            None => {
-                self.read_record(at)?;
-                &self.scratch[..]
-            }
-        };
-        let mut letter = letter_of(bytes, at)?;
-        letter.body = record::restore(letter.body, &mut self.lines);
-        Ok(letter)
-    }
-
-    /// Where in the batch's memory a record stands, if it does.
-    fn in_batch(&self, at: Location) -> Option<Range<usize>> {
-        if at.segment != self.batch.segment || at.body_bytes >= at.record_bytes {
-            return None;
-        }
-        let begin = at.offset.checked_sub(self.batch.base)? as usize;
-        let end = begin + at.record_bytes as usize;
-        (end <= self.batch.bytes.len()).then_some(begin..end)
-    }
-
-    /// Reads a record's bytes from the disk into the scratch memory.
-    fn read_record(&mut self, at: Location) -> io::Result<()> {
-        self.scratch.clear();
-        self.scratch.resize(at.record_bytes as usize, 0);
-        let mut scratch = mem::take(&mut self.scratch);
-        let outcome = self.read_at(at.segment, u64::from(at.offset), &mut scratch);
-        self.scratch = scratch;
-        if outcome? < self.scratch.len() {
-            return Err(broken(at, "the segment ends before the record"));
-        }
-        Ok(())
-    }
-
-    fn read_at(&mut self, segment: u32, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        if let Some(current) = &self.current
-            && current.number == segment
-        {
-            return self.disk.read_at(&current.file, offset, into);
-        }
-        match self.readers.iter().position(|(number, _)| *number == segment) {
-            Some(at) => self.readers[..=at].rotate_right(1),
-            None => {
-                let file = self.disk.open(&segment_file(segment))?;
-                self.readers.truncate(READERS - 1);
-                self.readers.insert(0, (segment, file));
-            }
-        }
-        self.disk.read_at(&self.readers[0].1, offset, into)
     }
 }
 

@@ -52,7 +52,7 @@ impl Hub {
         }
         match user {
             Some(user) => self.sign_off(conn, user, address, why, turn),
-            None => note_dismissed(address, why, turn),
+            None => self.note_dismissed(address, why, turn),
         }
     }
 
@@ -78,7 +78,7 @@ impl Hub {
         let unix_ms = turn.now.unix_ms;
         if self.user(user).online != Some(conn) {
             // A tool was never present.
-            return turn.out.push(Action::Note(Note::SignedOff { user: name, address, why }));
+            return self.note(Note::SignedOff { user: name, address, why }, turn);
         }
         turn.journal.append(&Record::SignedOff { user: name.as_str(), unix_ms });
         let state = self.user_mut(user);
@@ -89,7 +89,7 @@ impl Hub {
         if self.online.is_empty() {
             self.alive_at = None;
         }
-        turn.out.push(Action::Note(Note::SignedOff { user: name, address, why }));
+        self.note(Note::SignedOff { user: name, address, why }, turn);
         self.tell_presence(user, Switch::Off, turn);
         self.first_session_gone(conn, turn);
     }
@@ -117,7 +117,7 @@ impl Hub {
             _ => {
                 self.withdraw(conn);
                 if end == End::Overload {
-                    note_dismissed(address, why, turn);
+                    self.note_dismissed(address, why, turn);
                 }
             }
         }
@@ -168,10 +168,10 @@ impl Hub {
             self.hold(name, mailbox, keyed, turn);
         }
     }
-}
 
-fn note_dismissed(address: IpAddr, why: Farewell, turn: &mut Turn<'_>) {
-    if !matches!(why, Farewell::PeerClosed | Farewell::SignedOut | Farewell::ShuttingDown) {
-        turn.out.push(Action::Note(Note::Dismissed { address, why }));
+    fn note_dismissed(&mut self, address: IpAddr, why: Farewell, turn: &mut Turn<'_>) {
+        if !matches!(why, Farewell::PeerClosed | Farewell::SignedOut | Farewell::ShuttingDown) {
+            self.note(Note::Dismissed { address, why }, turn);
+        }
     }
 }

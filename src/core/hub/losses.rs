@@ -4,7 +4,7 @@
 
 use super::{Hub, Turn};
 use crate::core::accounts::UserId;
-use crate::core::event::{Action, Note};
+use crate::core::event::Note;
 use crate::core::mailbox::Waiting;
 use crate::core::record::{Letter, LetterId, LetterKind, LostLetter, Record};
 use crate::limits::LOSSES_NAMED;
@@ -50,7 +50,7 @@ impl Hub {
             body: &body,
         }));
         self.user_mut(user).mailbox.accept(Waiting { id, at, from, said: 0 });
-        turn.out.push(Action::Note(Note::LossTold { user: to, letters: lost.len() }));
+        self.note(Note::LossTold { user: to, letters: lost.len() }, turn);
     }
 }
 

@@ -98,6 +98,14 @@ struct User {
     blocked: Vec<UserId>,
 }
 
+/// A command that was noted for the log, and where in what is to be done the note stands.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    user: Option<UserId>,
+    verb: Option<Verb>,
+    at: usize,
+}
+
 /// All users, sessions and mailboxes of one server.
 pub struct Hub {
     rules: Rules,
@@ -135,6 +143,8 @@ pub struct Hub {
     secret: [u8; 32],
     /// Recipients of the letter under way, kept for its memory.
     recipients: String,
+    /// The command that was noted last in this turn.
+    noted: Option<Noted>,
     /// What this turn has done so far, as [`crate::limits::WORK_A_TURN`] counts it.
     work: usize,
 }
@@ -170,6 +180,7 @@ impl Hub {
             restoring: None,
             secret: [0; 32],
             recipients: String::new(),
+            noted: None,
             work: 0,
         }
     }
@@ -202,6 +213,7 @@ impl Hub {
     /// The turn is over.
     pub fn rest(&mut self) {
         self.work = 0;
+        self.noted = None;
     }
 
     /// When [`Hub::tick`] is wanted next.
@@ -318,9 +330,26 @@ impl Hub {
         self.say(conn, Reply::Refused(refusal), turn);
     }
 
-    fn note_command(&self, user: Option<UserId>, verb: Option<Verb>, turn: &mut Turn<'_>) {
-        let user = user.map(|user| self.accounts.name(user).clone());
-        turn.out.push(Action::Note(Note::Command { user, verb }));
+    fn note_command(&mut self, user: Option<UserId>, verb: Option<Verb>, turn: &mut Turn<'_>) {
+        // The lines that a script sends at once are one note.
+        if let Some(last) = self.noted
+            && (last.user, last.verb) == (user, verb)
+            && let Some(Action::Note(Note::Command { times, .. })) = turn.out.get_mut(last.at)
+        {
+            *times += 1;
+            return;
+        }
+        let at = turn.out.len();
+        let name = user.map(|user| self.accounts.name(user).clone());
+        turn.out.push(Action::Note(Note::Command { user: name, verb, times: 1 }));
+        self.noted = Some(Noted { user, verb, at });
+    }
+
+    /// For the log. Lines stay in the order in which things happened, so that commands on both
+    /// sides of it are two notes.
+    fn note(&mut self, note: Note, turn: &mut Turn<'_>) {
+        self.noted = None;
+        turn.out.push(Action::Note(note));
     }
 
     // ---- lines -----------------------------------------------------------------------------

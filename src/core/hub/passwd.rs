@@ -12,7 +12,7 @@
 use super::signin::Aim;
 use super::{Hub, Turn};
 use crate::core::accounts::UserId;
-use crate::core::event::{Action, ChangeId, Conn, Flow, Note, Saved};
+use crate::core::event::{Action, ChangeId, Conn, Flow, Note, SavePassword, Saved};
 use crate::core::password::{Derivation, Password, Verifier, VerifierFault, acceptable_bytes};
 use crate::core::session::{Changing, Session};
 use crate::crypto;
@@ -95,14 +95,14 @@ impl Hub {
     }
 
     pub(super) fn note_kept(
-        &self,
+        &mut self,
         user: UserId,
         address: IpAddr,
         why: &'static str,
         turn: &mut Turn<'_>,
     ) {
         let user = self.accounts.name(user).clone();
-        turn.out.push(Action::Note(Note::PasswordKept { user, address, why }));
+        self.note(Note::PasswordKept { user, address, why }, turn);
     }
 
     fn ask_for(&mut self, conn: Conn, next: Changing, turn: &mut Turn<'_>) {
@@ -277,12 +277,8 @@ impl Hub {
         let Some(user) = self.session(conn).and_then(Session::user) else { return };
         let (user, address) = (self.accounts.name(user).clone(), self.address(conn));
         let change = ChangeId(self.draw());
-        turn.out.push(Action::SavePassword {
-            change,
-            user: user.clone(),
-            old: old.clone(),
-            new: new.clone(),
-        });
+        let save = SavePassword { change, user: user.clone(), old: old.clone(), new: new.clone() };
+        turn.out.push(Action::SavePassword(Box::new(save)));
         let conn = Some(conn);
         self.saving.push(Saving { change, conn, user, address, old, new, proof });
     }
@@ -299,7 +295,7 @@ impl Hub {
         let user = user.filter(|&user| *self.accounts.verifier(user) == old);
         let refusal = match saved {
             Saved::Done(flushed) => {
-                turn.out.push(Action::Note(Note::PasswordChanged { user: name, address }));
+                self.note(Note::PasswordChanged { user: name, address }, turn);
                 if let Some(user) = user {
                     self.accounts.set_verifier(user, new);
                     let why = |one| (one == user).then_some(Farewell::PasswordChanged);
@@ -313,7 +309,7 @@ impl Hub {
             Saved::Failed => (Refusal::PasswordNotSaved, "the file cannot be written"),
         };
         let (refusal, why) = refusal;
-        turn.out.push(Action::Note(Note::PasswordKept { user: name, address, why }));
+        self.note(Note::PasswordKept { user: name, address, why }, turn);
         self.answer_change(conn, Reply::Refused(refusal), turn);
     }
 

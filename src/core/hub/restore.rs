@@ -3,7 +3,7 @@
 
 use super::{Hub, Turn};
 use crate::core::accounts::UserId;
-use crate::core::event::{Action, Note};
+use crate::core::event::Note;
 use crate::core::mailbox::{Mailbox, Waiting};
 use crate::core::record::{Journal, Key, Letter, LetterId, Location, Record, recipients};
 use crate::fault::{Fault, is_planted};
@@ -278,7 +278,7 @@ impl Hub {
         if letters == 0 {
             return;
         }
-        turn.out.push(Action::Note(Note::Held { user: name, letters }));
+        self.note(Note::Held { user: name, letters }, turn);
     }
 
     /// Whether the letter was to somebody who had the user's name before him, or is withheld.

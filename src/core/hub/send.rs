@@ -263,14 +263,14 @@ impl Hub {
             && bytes + text.len() as u64 <= self.rules.mailbox_bytes
     }
 
-    fn note_full(&self, from: UserId, turn: &mut Turn<'_>) {
+    fn note_full(&mut self, from: UserId, turn: &mut Turn<'_>) {
         let user = Some(self.accounts.name(from).clone());
-        turn.out.push(Action::Note(Note::Limited { user, what: "mailbox full" }));
+        self.note(Note::Limited { user, what: "mailbox full" }, turn);
     }
 
     pub(super) fn refuse_disk_full(&mut self, conn: Conn, from: UserId, turn: &mut Turn<'_>) {
         let user = Some(self.accounts.name(from).clone());
-        turn.out.push(Action::Note(Note::Limited { user, what: "disk full" }));
+        self.note(Note::Limited { user, what: "disk full" }, turn);
         self.refuse(conn, Refusal::DiskFull, turn);
     }
 

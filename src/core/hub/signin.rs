@@ -160,9 +160,15 @@ impl Hub {
         true
     }
 
-    fn note_failure(&self, key: NameKey, address: IpAddr, why: &'static str, turn: &mut Turn<'_>) {
+    fn note_failure(
+        &mut self,
+        key: NameKey,
+        address: IpAddr,
+        why: &'static str,
+        turn: &mut Turn<'_>,
+    ) {
         let user = self.accounts.find(key.as_str()).map(|user| self.accounts.name(user).clone());
-        turn.out.push(Action::Note(Note::SignInFailed { user, address, why }));
+        self.note(Note::SignInFailed { user, address, why }, turn);
     }
 
     pub(super) fn attempt(
@@ -429,7 +435,7 @@ impl Hub {
         session.stage = Stage::Online(user);
         session.heard = now;
         let (address, proof) = (session.address, session.proof.take());
-        turn.out.push(Action::Note(Note::SignedIn { user: name.clone(), address }));
+        self.note(Note::SignedIn { user: name.clone(), address }, turn);
         self.say(conn, Reply::Welcome { user: name, waiting: 0, spool, proof }, turn);
         turn.out.push(Action::Resume { conn });
         self.arm(conn);
@@ -460,7 +466,7 @@ impl Hub {
         self.online.insert(user);
         self.alive_at.get_or_insert_with(|| now.mono.plus(ALIVE_MS));
         turn.journal.append(&Record::SignedIn { user: name.as_str(), unix_ms: now.unix_ms });
-        turn.out.push(Action::Note(Note::SignedIn { user: name.clone(), address }));
+        self.note(Note::SignedIn { user: name.clone(), address }, turn);
         self.say(conn, Reply::Welcome { user: name, waiting, spool, proof }, turn);
         self.tell_presence(user, Switch::On, turn);
         self.show_waiting(conn, user, turn);

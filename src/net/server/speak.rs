@@ -13,7 +13,7 @@ use std::io;
 
 impl<D: Disk> Server<D> {
     pub(super) fn speak(&mut self, now: Millis) -> io::Result<()> {
-        let Self { engine, guard, ports, dirty, unread, news, pool, saves, .. } = self;
+        let Self { engine, guard, ports, dirty, unread, news, pool, saves, sheet, .. } = self;
         engine.release(|output| {
             let conn = match output {
                 Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
@@ -33,7 +33,7 @@ impl<D: Disk> Server<D> {
                 }
                 Output::Letter(_, letter) => {
                     port.lend(pool);
-                    port.letter(&letter);
+                    port.letter(sheet.line(&letter));
                 }
                 Output::Show { from, body, showing, .. } => {
                     port.lend(pool);

@@ -158,6 +158,10 @@ impl<D: Disk> Spool<D> {
             // It is remembered.
             let _ = self.commit();
         }
+        if !self.is_idle() && self.spares_due() == 0 {
+            // The turn's first record has seen to it, and nothing has been used since.
+            return;
+        }
         if self.keeps_room() && !self.ready.is_full() && self.failed.is_none() {
             // It is remembered.
             let _ = self.make_overdue_room();
