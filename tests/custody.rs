@@ -8,6 +8,7 @@ use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::core::password::Verifier;
 use mms::core::record::{Letter, LetterId, LetterKind, Record};
 use mms::engine::{Engine, Output};
+use mms::limits::RESERVE_MIB_LEAST;
 use mms::proto::name::UserName;
 use mms::proto::reply::Reply;
 use mms::store::custody::{Decision, decide};
@@ -49,6 +50,11 @@ fn entries(users: &[&str]) -> Vec<(UserName, Verifier)> {
 
 impl Server {
     fn open(disk: &SimDisk, users: &[&str], segment_bytes: u32) -> Result<Self, SpoolError> {
+        let config = Config { segment_bytes, ..Config::with_reserve(Sync::Always, 0) };
+        Self::open_as(disk, users, config)
+    }
+
+    fn open_as(disk: &SimDisk, users: &[&str], config: Config) -> Result<Self, SpoolError> {
         let rules = Rules {
             idle_timeout_s: 0,
             block_time_s: 60,
@@ -60,7 +66,6 @@ impl Server {
             password_rounds: 1,
         };
         let now = Now { mono: Millis(1), unix_ms: UNIX_MS };
-        let config = Config { segment_bytes, ..Config::with_reserve(Sync::Always, 0) };
         let mut entropy = |bytes: &mut [u8]| -> io::Result<()> {
             bytes.fill(7);
             Ok(())
@@ -353,6 +358,43 @@ fn what_is_withheld_is_neither_given_nor_forgotten_when_the_journal_moves_on() {
 }
 
 #[test]
+fn what_was_seen_is_marked_when_the_segment_that_holds_it_is_the_oldest() {
+    // Who keeps room ready begins a segment when the last one's file has none.
+    let by_removal: fn(&SimDisk) = |disk| {
+        let config = Config::with_reserve(Sync::Always, RESERVE_MIB_LEAST);
+        Server::open_as(disk, &["ann", "tim"], config).unwrap().stop();
+    };
+    let by_decision: fn(&SimDisk) = |disk| assert_eq!(decided(disk, "fred", Decision::Hold), 2);
+    for hold in [by_removal, by_decision] {
+        let disk = SimDisk::new();
+        let mut server = Server::start(&disk);
+        server.send("ann", "send fred seen");
+        assert_eq!(server.reads("fred"), ["ann: seen"]);
+        server.send("ann", "send fred kept back");
+        server.stop();
+        for _ in 0..2 {
+            // With that the first segment is worth moving out of, later.
+            busy_in(&disk, 1 << 20);
+        }
+        hold(&disk);
+        let (first, holds) = (segment_file(1), segment_file(2));
+        let segments = disk.contents();
+        assert!(segments.contains_key(&first) && segments.contains_key(&holds));
+        for _ in 0..4 {
+            if disk.contents().contains_key(&first) {
+                busy_in(&disk, 2000);
+            }
+        }
+        let segments = disk.contents();
+        let oldest = segments.keys().find(|name| name.starts_with("journal"));
+        assert_eq!(oldest, Some(&holds));
+        assert_eq!(decided(&disk, "fred", Decision::Release), 2);
+        let mut server = Server::start(&disk);
+        assert_eq!(server.reads("fred"), ["(again) ann: seen", "ann: kept back"]);
+    }
+}
+
+#[test]
 fn what_is_purged_leaves_the_disk() {
     let disk = SimDisk::new();
     let mut server = Server::open(&disk, &USERS, 900).unwrap();
@@ -379,7 +421,12 @@ fn what_is_purged_leaves_the_disk() {
 
 /// A run in which ann gets letters and takes them.
 fn busy(disk: &SimDisk) {
-    let mut server = Server::open(disk, &USERS, 900).unwrap();
+    busy_in(disk, 900);
+}
+
+/// The same with segments of that size.
+fn busy_in(disk: &SimDisk, segment_bytes: u32) {
+    let mut server = Server::open(disk, &USERS, segment_bytes).unwrap();
     for _ in 0..10 {
         server.send("tim", "send ann something that is taken at once, and fills segments");
     }

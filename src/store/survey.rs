@@ -271,6 +271,11 @@ impl MailboxSurvey {
         }
     }
 
+    /// The last letter that was ever offered to a reader, if one that was still waits.
+    pub(super) fn offered(&self) -> Option<LetterId> {
+        self.waiting.keys().next().is_some_and(|id| *id <= self.offered).then_some(self.offered)
+    }
+
     /// Whether somebody may have been shown the letter, which is held.
     #[must_use]
     pub fn was_offered(&self, id: LetterId) -> bool {

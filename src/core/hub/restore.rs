@@ -265,8 +265,13 @@ impl Hub {
         if !keyed && mailbox.last_known().is_none() {
             return;
         }
-        let through = self.last_id;
-        turn.journal.append(&Record::Held { user: name.as_str(), through });
+        let (user, through) = (name.as_str(), self.last_id);
+        if let Some(through) = mailbox.offered() {
+            // Holding takes it over; the segment may have nothing of it yet, if it is new and the
+            // name was removed while no server ran.
+            turn.journal.append(&Record::Offered { user, through });
+        }
+        turn.journal.append(&Record::Held { user, through });
         if !keyed && mailbox.is_empty() {
             return;
         }
