@@ -13,7 +13,8 @@
 //!
 //! While no server runs, the operator holds letters of a user and releases them again.
 //!
-//! A seed replays a run: `MMS_SEED=17 cargo test --test sim`; `MMS_RUNS=100000` makes it long.
+//! A seed replays a run: `MMS_SEED=17 cargo test --test sim`; `MMS_RUNS=100000` makes it long, and
+//! both together go on where an earlier campaign ended.
 
 mod support;
 
@@ -354,9 +355,10 @@ impl World {
 #[test]
 fn nothing_lost_doubled_unexpected_or_reordered() {
     let first = seed_from_env(1);
-    let runs = match std::env::var("MMS_SEED") {
-        Ok(_) => 1,
-        Err(_) => std::env::var("MMS_RUNS").map_or(RUNS, |n| n.parse().expect("a number")),
+    let runs = match (std::env::var("MMS_RUNS"), std::env::var("MMS_SEED")) {
+        (Ok(n), _) => n.parse().expect("MMS_RUNS is a number"),
+        (Err(_), Ok(_)) => 1,
+        (Err(_), Err(_)) => RUNS,
     };
     let (mut letters, mut promised, mut repeats, mut known, mut decisions, mut receipts) =
         (0, 0, 0, 0, 0, 0);
@@ -389,7 +391,7 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
         }
     }
     println!(
-        "{runs} runs, {letters} letters, {promised} promises kept, {repeats} marked repeats, \
+        "{runs} runs from seed {first}, {letters} letters, {promised} promises kept, {repeats} marked repeats, \
          {known} known by their key, {decisions} decisions of the operator, {receipts} receipts, \
          {turned_away} turned away by a full disk"
     );
