@@ -3,7 +3,8 @@
 //! knows the words lost, doubled, unexpected and reordered; then a story for each thing that chance
 //! might miss.
 //!
-//! A seed replays a run: `MMS_SEED=17 cargo test --test joined`; `MMS_RUNS=10000` makes it long.
+//! A seed replays a run: `MMS_SEED=17 cargo test --test joined`; `MMS_RUNS=10000` makes it long, and
+//! both together go on where an earlier campaign ended.
 
 mod support;
 
@@ -11,7 +12,7 @@ use mms::core::hub::Duplicate;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use support::joined::{DEVICES, Loss, Start, USERS, World};
-use support::rng::seed_from_env;
+use support::rng::{runs_from_env, seed_from_env};
 use support::sim_disk::{Aftermath, Fault};
 
 const STEPS: usize = 1500;
@@ -139,10 +140,7 @@ impl World {
 #[test]
 fn nothing_lost_doubled_unexpected_or_reordered() {
     let first = seed_from_env(1);
-    let runs = match std::env::var("MMS_SEED") {
-        Ok(_) => 1,
-        Err(_) => std::env::var("MMS_RUNS").map_or(RUNS, |n| n.parse().expect("a number")),
-    };
+    let runs = runs_from_env(RUNS);
     let (mut typed, mut promised, mut unmarked, mut marked) = (0, 0, 0, 0);
     for seed in first..first + runs {
         let run = std::panic::catch_unwind(|| {
@@ -169,7 +167,7 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
         marked += run.3;
     }
     println!(
-        "{runs} runs, {typed} messages typed, {promised} promises kept, {unmarked} letters shown \
+        "{runs} runs from seed {first}, {typed} messages typed, {promised} promises kept, {unmarked} letters shown \
          and {marked} with a mark"
     );
     // A simulation that does nothing proves nothing.

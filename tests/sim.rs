@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use support::model::{Attempt, Fate, Peer, Person, Speaks};
-use support::rng::seed_from_env;
+use support::rng::{runs_from_env, seed_from_env};
 use support::sim_disk::{Aftermath, Fault};
 use support::sim_world::{STAYING, USERS, World};
 
@@ -355,11 +355,7 @@ impl World {
 #[test]
 fn nothing_lost_doubled_unexpected_or_reordered() {
     let first = seed_from_env(1);
-    let runs = match (std::env::var("MMS_RUNS"), std::env::var("MMS_SEED")) {
-        (Ok(n), _) => n.parse().expect("MMS_RUNS is a number"),
-        (Err(_), Ok(_)) => 1,
-        (Err(_), Err(_)) => RUNS,
-    };
+    let runs = runs_from_env(RUNS);
     let (mut letters, mut promised, mut repeats, mut known, mut decisions, mut receipts) =
         (0, 0, 0, 0, 0, 0);
     let mut turned_away = 0;

@@ -50,3 +50,13 @@ impl Rng {
 pub fn seed_from_env(default: u64) -> u64 {
     std::env::var("MMS_SEED").map_or(default, |text| text.parse().expect("MMS_SEED is a number"))
 }
+
+/// How many runs there are, from that seed on: `MMS_RUNS`, else one if a seed is named, else
+/// `default`.
+pub fn runs_from_env(default: u64) -> u64 {
+    match (std::env::var("MMS_RUNS"), std::env::var("MMS_SEED")) {
+        (Ok(text), _) => text.parse().expect("MMS_RUNS is a number"),
+        (Err(_), Ok(_)) => 1,
+        (Err(_), Err(_)) => default,
+    }
+}
