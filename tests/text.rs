@@ -23,6 +23,10 @@ fn hostile() -> Vec<Vec<u8>> {
             all.push(text.into_bytes());
         }
     }
+    for hidden in ["\u{fff9}a\u{fffa}b\u{fffb}", "\u{e0001}", "a\u{e0041}\u{e0042}", "🏴 \u{e007f}"]
+    {
+        all.push(hidden.into());
+    }
     for sequence in [
         &b"\x1b]0;title\x07"[..],
         b"\x1b[31;1mred\x1b[0m",
@@ -260,6 +264,7 @@ fn what_people_write_comes_out_as_it_went_in() {
         "你好，世界。こんにちは。안녕하세요",
         "𠜎𠜱𠝹 𝒜𝓁𝒾𝒸ℯ",
         "👩\u{200d}👩\u{200d}👧\u{200d}👦 👩🏽\u{200d}🚀 🏳\u{fe0f}\u{200d}🌈 🇵🇱 ❤\u{fe0f}",
+        "🏴\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f} 1\u{fe0f}\u{20e3} \u{61c}",
         "e\u{301} n\u{303} Z\u{351}\u{36b}\u{343}",
         "a\tb  c   :  d ",
         "non\u{a0}breaking, soft\u{ad}hyphen, zero\u{200b}width",

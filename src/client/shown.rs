@@ -2,7 +2,7 @@
 //! in words, JSON.
 
 use crate::proto::coded_client::Refused;
-use crate::proto::text::is_refused;
+use crate::proto::text::{Scrutiny, is_refused};
 use std::fmt::{self, Display, Write as _};
 
 /// A text of one line. Control characters, line ends included, stand there as `\u{1b}`.
@@ -10,10 +10,11 @@ pub struct Shown<'a>(pub &'a str);
 
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut scrutiny = Scrutiny::default();
         for c in self.0.chars() {
             match c {
                 '\n' => f.write_str("\\n")?,
-                c if is_refused(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+                c if scrutiny.refuses(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
                 c => f.write_char(c)?,
             }
         }
@@ -48,8 +49,11 @@ impl Display for Json<'_> {
                 '\\' => f.write_str("\\\\")?,
                 '\n' => f.write_str("\\n")?,
                 '\t' => f.write_str("\\t")?,
-                // All of them lie in the plane where one \u is enough.
-                c if is_refused(c) => write!(f, "\\u{:04x}", u32::from(c))?,
+                c if is_refused(c) => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(f, "\\u{unit:04x}")?;
+                    }
+                }
                 c => f.write_char(c)?,
             }
         }
@@ -100,12 +104,16 @@ mod tests {
         assert_eq!(Shown(text).to_string(), "a\\u{1b}[2J\\u{202e}\\u{9b}b\tc\\u{d}\\nd");
         assert_eq!(ShownLines("a\nb\x07\n").to_string(), "a\n  | b\\u{7}\n  | ");
         assert_eq!(Shown("żółć 👩\u{200d}🚀").to_string(), "żółć 👩\u{200d}🚀");
+        let scotland = "🏴\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}";
+        assert_eq!(Shown(scotland).to_string(), scotland);
+        assert_eq!(Shown("a\u{e0067}\u{fff9}").to_string(), "a\\u{e0067}\\u{fff9}");
     }
 
     #[test]
     fn json_is_json() {
-        let text = "a\"b\\c\n\t\u{1b}\u{2028}é";
-        assert_eq!(Json(text).to_string(), "\"a\\\"b\\\\c\\n\\t\\u001b\\u2028é\"");
+        let text = "a\"b\\c\n\t\u{1b}\u{2028}é\u{e0067}";
+        let json = "\"a\\\"b\\\\c\\n\\t\\u001b\\u2028é\\udb40\\udc67\"";
+        assert_eq!(Json(text).to_string(), json);
     }
 
     #[test]
