@@ -388,6 +388,28 @@ fn a_broadcast_names_a_hundred_full_mailboxes_and_counts_the_others() {
     drop(readers);
 }
 
+/// What is refused because it is too much is told to whoever asked for it, and to the log.
+#[test]
+fn a_limit_that_bites_says_so_in_the_log_too() {
+    let server = Server::start(&["fred", "tim"], &[]);
+    let mut fred = server.signed_in("fred");
+    let list = (0..101).map(|n| format!("u{n} ")).collect::<String>();
+    for (line, told, logged) in [
+        ("x".repeat(4097), "the line is too long", "line too long"),
+        (format!("send tim {}", "x".repeat(2001)), "the text has 2001 bytes", "message too long"),
+        (format!("away {}", "x".repeat(401)), "the text has 401 bytes", "message too long"),
+        (format!("send ({list}) hi"), "100 users", "list too long"),
+        (format!("passwd {} secret2", "x".repeat(257)), "the password", "password too long"),
+    ] {
+        fred.say(&line);
+        fred.expect(told);
+        server.logs(&format!("fred: limit reached: {logged}"));
+    }
+    let mut stranger = server.greeted();
+    assert!(stranger.ask(&"x".repeat(513)).contains("the line is too long, 512 bytes"));
+    server.logs("WARN ] limit reached: line too long");
+}
+
 #[test]
 fn a_reload_signs_off_all_who_changed_and_nobody_else() {
     let names: Vec<String> = (0..200).map(|n| format!("u{n}")).collect();

@@ -10,6 +10,9 @@ use crate::limits::NAMES_SHOWN;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+/// What the log is told of a full mailbox, be it one reader's or among many.
+pub const MAILBOX_FULL: &str = "mailbox full";
+
 /// Something said to one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -420,6 +423,25 @@ impl Barred {
             Self::TooManyOfOne { .. } => "many of its network have not signed in",
             Self::TooFast => "too many new ones of its network",
             Self::Penalty { .. } => "its network has a penalty",
+        }
+    }
+}
+
+impl Refusal {
+    /// The words that stand in the log for a limit that bites, fixed; none if it is not for one,
+    /// or if the log has a line of its own for it.
+    #[must_use]
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::LineTooLong(_) => Some("line too long"),
+            Self::MessageTooLong { .. } => Some("message too long"),
+            Self::PasswordTooLong(_) => Some("password too long"),
+            Self::Usage(_, Problem::LongList) => Some("list too long"),
+            Self::BlocksFull(_) => Some("too many blocked users"),
+            Self::KeysFull => Some("too many keys"),
+            Self::MailboxFull(_) => Some(MAILBOX_FULL),
+            Self::DiskFull => Some("disk full"),
+            _ => None,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Hub {
         }
         if self.blocks(me, other) != (switch == Switch::On) {
             if !turn.journal.has_room(BLOCK_BYTES) {
-                return self.refuse_disk_full(conn, me, turn);
+                return self.refuse(conn, Refusal::DiskFull, turn);
             }
             self.set_block(me, other, switch);
             self.record_block(me, other, switch, turn.journal);

@@ -327,6 +327,9 @@ impl Hub {
     }
 
     fn refuse(&mut self, conn: Conn, refusal: Refusal, turn: &mut Turn<'_>) {
+        if let Some(what) = refusal.limit() {
+            self.note_limit(conn, what, turn);
+        }
         self.say(conn, Reply::Refused(refusal), turn);
     }
 
@@ -350,6 +353,13 @@ impl Hub {
     fn note(&mut self, note: Note, turn: &mut Turn<'_>) {
         self.noted = None;
         turn.out.push(Action::Note(note));
+    }
+
+    /// A limit bit the connection.
+    fn note_limit(&mut self, conn: Conn, what: &'static str, turn: &mut Turn<'_>) {
+        let user = self.session(conn).and_then(Session::user);
+        let user = user.map(|user| self.accounts.name(user).clone());
+        self.note(Note::Limited { user, what }, turn);
     }
 
     // ---- lines -----------------------------------------------------------------------------

@@ -152,6 +152,7 @@ impl Hub {
     ) {
         if self.receipts.has_asked(conn) && self.receipts.await_all(conn, id, readers) == Room::None
         {
+            self.note_limit(conn, "too many receipts awaited", turn);
             self.say(conn, Reply::Unwatched { id, why: Unwatched::Busy }, turn);
         }
     }

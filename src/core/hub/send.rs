@@ -6,7 +6,7 @@
 use super::receipts::Settle;
 use super::{Hub, SelfSend, Turn, echoed};
 use crate::core::accounts::UserId;
-use crate::core::event::{Action, Conn, Dialect, Note};
+use crate::core::event::{Action, Conn, Dialect};
 use crate::core::hints;
 use crate::core::keys::{self, Found, Stored};
 use crate::core::mailbox::Waiting;
@@ -21,7 +21,7 @@ use crate::limits::{
 use crate::proto::command::{Problem, Recipients, Verb, names};
 use crate::proto::name::NameKey;
 use crate::proto::plain::FURTHER_LINE_BYTES;
-use crate::proto::reply::{Fates, Names, Refusal, Reply};
+use crate::proto::reply::{Fates, MAILBOX_FULL, Names, Refusal, Reply};
 
 /// More than a record takes besides the text, the names of its recipients, and what separates
 /// these.
@@ -116,11 +116,10 @@ impl Hub {
             return self.refuse(conn, Refusal::Undeliverable(name), turn);
         }
         if !self.has_room(to, body) {
-            self.note_full(from, turn);
             return self.refuse(conn, Refusal::MailboxFull(name), turn);
         }
         if !has_disk(&post, 1, turn) {
-            return self.refuse_disk_full(conn, from, turn);
+            return self.refuse(conn, Refusal::DiskFull, turn);
         }
         let online = self.user(to).online.is_some();
         let id = self.next_id();
@@ -164,13 +163,13 @@ impl Hub {
             }
         }
         if !fates.full.is_empty() {
-            self.note_full(from, turn);
+            self.note_limit(conn, MAILBOX_FULL, turn);
         }
         if to.is_empty() {
             return self.say(conn, Reply::Fates(Box::new(fates)), turn);
         }
         if !has_disk(&post, to.len(), turn) {
-            return self.refuse_disk_full(conn, from, turn);
+            return self.refuse(conn, Refusal::DiskFull, turn);
         }
         let id = self.next_id();
         fates.id = Some(id);
@@ -226,7 +225,7 @@ impl Hub {
             return self.refuse(conn, Refusal::NobodyElse, turn);
         }
         if full.count > 0 {
-            self.note_full(from, turn);
+            self.note_limit(conn, MAILBOX_FULL, turn);
         }
         let users = to.len();
         if to.is_empty() {
@@ -234,7 +233,7 @@ impl Hub {
         }
         let post = Post { conn, from, kind: LetterKind::Broadcast, body: text, key };
         if !has_disk(&post, users, turn) {
-            return self.refuse_disk_full(conn, from, turn);
+            return self.refuse(conn, Refusal::DiskFull, turn);
         }
         let id = self.next_id();
         self.accept(post, id, &to, turn, |hub, turn| {
@@ -261,17 +260,6 @@ impl Hub {
         let (letters, bytes) = self.user(user).mailbox.load();
         letters < self.rules.mailbox_letters
             && bytes + text.len() as u64 <= self.rules.mailbox_bytes
-    }
-
-    fn note_full(&mut self, from: UserId, turn: &mut Turn<'_>) {
-        let user = Some(self.accounts.name(from).clone());
-        self.note(Note::Limited { user, what: "mailbox full" }, turn);
-    }
-
-    pub(super) fn refuse_disk_full(&mut self, conn: Conn, from: UserId, turn: &mut Turn<'_>) {
-        let user = Some(self.accounts.name(from).clone());
-        self.note(Note::Limited { user, what: "disk full" }, turn);
-        self.refuse(conn, Refusal::DiskFull, turn);
     }
 
     pub(super) fn next_id(&mut self) -> LetterId {
