@@ -8,13 +8,13 @@ use std::fmt;
 pub enum Foreign {
     /// TLS: a ClientHello.
     Tls,
-    /// HTTP: a request line.
+    /// HTTP, or another protocol with its request lines.
     Http,
     /// SMTP: a greeting.
     Smtp,
     /// SSH: its version line.
     Ssh,
-    /// Nothing that begins with a NUL is text.
+    /// There is a NUL, which no text has.
     Binary,
 }
 
@@ -35,14 +35,26 @@ const METHODS: [&[u8]; 10] = [
     b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT", b"PRI",
 ];
 
+/// Protocols with request lines as HTTP has them: for video, and for calls.
+const LIKE_HTTP: [&[u8]; 3] = [b"HTTP/", b"RTSP/", b"SIP/"];
+
+fn is_version(word: &[u8]) -> bool {
+    LIKE_HTTP.iter().any(|name| word.starts_with(name))
+}
+
 /// What the first bytes of a connection are, if they alone tell: these protocols have no lines.
 #[must_use]
 pub fn by_bytes(first: &[u8]) -> Option<Foreign> {
     match first {
-        [0, ..] => Some(Foreign::Binary),
         // A handshake record of any version of TLS.
         [0x16, 3, ..] => Some(Foreign::Tls),
-        _ => None,
+        _ => {
+            let end = memchr::memchr(b'\n', first).unwrap_or(first.len());
+            let line = &first[..end];
+            // CR NUL is how telnet ends a line.
+            let holds_nul = memchr::memchr_iter(0, line).any(|at| at == 0 || line[at - 1] != b'\r');
+            holds_nul.then_some(Foreign::Binary)
+        }
     }
 }
 
@@ -55,7 +67,7 @@ pub fn by_line(first: &[u8]) -> Option<Foreign> {
     let mut words = first.split(|&b| b == b' ');
     let (verb, second) = (words.next()?, words.next());
     let version = words.next();
-    if METHODS.contains(&verb) && version.is_some_and(|word| word.starts_with(b"HTTP/")) {
+    if METHODS.contains(&verb) && version.is_some_and(is_version) {
         return Some(Foreign::Http);
     }
     let greets = verb.eq_ignore_ascii_case(b"EHLO") || verb.eq_ignore_ascii_case(b"HELO");
@@ -73,10 +85,22 @@ mod tests {
         assert_eq!(by_bytes(&hello[..2]), Some(Foreign::Tls));
         assert_eq!(by_bytes(&hello[..1]), None, "one byte is not enough");
         assert_eq!(by_bytes(&[0; 9]), Some(Foreign::Binary));
+        // What port scanners try: RPC, RDP, X11, LDAP, Java.
+        for probe in [
+            &b"\x80\0\0\x28\x72\xfe"[..],
+            b"\x03\0\0\x0b\x06\xe0",
+            b"l\0\x0b\0",
+            b"0\x0c\x02\x01\x01`\x07\x02\x01\x02\x04\0\x80\0",
+            b"JRMI\0\x02K",
+        ] {
+            assert_eq!(by_bytes(probe), Some(Foreign::Binary), "{probe:?}");
+        }
         for (line, what) in [
             ("GET / HTTP/1.1", Foreign::Http),
             ("OPTIONS * HTTP/1.0", Foreign::Http),
             ("PRI * HTTP/2.0", Foreign::Http),
+            ("OPTIONS / RTSP/1.0", Foreign::Http),
+            ("OPTIONS sip:nm SIP/2.0", Foreign::Http),
             ("EHLO mail.example.org", Foreign::Smtp),
             ("helo x", Foreign::Smtp),
             ("SSH-2.0-OpenSSH_9.9", Foreign::Ssh),
@@ -112,5 +136,8 @@ mod tests {
         // Telnet's options, and a Ctrl-V typed by mistake.
         assert_eq!(by_bytes(&[255, 251, 31]), None);
         assert_eq!(by_bytes(&[0x16, b's']), None);
+        // A line as telnet ends it in character mode, and what stands behind the first line.
+        assert_eq!(by_bytes(b"signin fred fred1\r\0help\r\0"), None);
+        assert_eq!(by_bytes(b"help\na\0b"), None);
     }
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, missing_docs, unreachable_pub)]
 #![allow(clippy::disallowed_methods)] // clocks and threads are what the world outside is made of
 
+pub mod hostile;
 pub mod joined;
 pub mod letters;
 pub mod model;

@@ -13,15 +13,20 @@ mod cable;
 mod campaign;
 mod companion;
 mod device;
+mod enemies;
 mod falls;
 mod files;
 mod keys;
 mod readers;
+mod siege;
+mod strangers;
 mod surgery;
+mod texts;
+mod unknown;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 20] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -101,6 +106,26 @@ const ROWS: [Row; 16] = [
         name: "guess",
         fault: "addresses that fail to sign in as somebody, to shut him out",
         counts: Counts { ci: 100, quick: 1000, full: 10_000 },
+    },
+    Row {
+        name: "unknown",
+        fault: "wrong passwords of users, and of names that nobody has, told apart",
+        counts: Counts { ci: 1, quick: 1000, full: 3000 },
+    },
+    Row {
+        name: "text",
+        fault: "texts that drive terminals, in all that somebody can write",
+        counts: Counts { ci: 40, quick: 400, full: 4000 },
+    },
+    Row {
+        name: "foreign",
+        fault: "browsers, TLS, mail servers and port scanners at the wrong door, and noise",
+        counts: Counts { ci: 1, quick: 10, full: 100 },
+    },
+    Row {
+        name: "siege",
+        fault: "seconds of all of that at once, around people who write to each other",
+        counts: Counts { ci: 15, quick: 60, full: 3600 },
     },
 ];
 
@@ -192,6 +217,28 @@ fn deaf() {
 #[test]
 fn guess() {
     torture(row("guess"), abuse::guess);
+}
+
+#[test]
+#[ignore = "measures times; scripts/torture runs it"]
+fn unknown() {
+    torture(row("unknown"), unknown::unknown);
+}
+
+#[test]
+fn text() {
+    torture(row("text"), texts::text);
+}
+
+#[test]
+fn foreign() {
+    torture(row("foreign"), strangers::foreign);
+}
+
+#[test]
+#[ignore = "takes a minute and measures times; scripts/torture runs it"]
+fn siege() {
+    torture(row("siege"), siege::siege);
 }
 
 /// The script and the table in README.md name every row, with its counts.
