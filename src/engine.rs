@@ -170,6 +170,12 @@ impl<D: Disk> Engine<D> {
         self.spool.is_batch_full() || self.hub.has_enough()
     }
 
+    /// How much this turn has done, in the measure of [`crate::limits::WORK_A_TURN`].
+    #[must_use]
+    pub fn work(&self) -> usize {
+        self.hub.work()
+    }
+
     /// Makes a piece of the room ready that later turns write to. Called when everything that
     /// could be said was said. A full disk is no error; after an error the process must end.
     pub fn prepare(&mut self, now: Millis, load: Load) -> io::Result<()> {

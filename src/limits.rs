@@ -138,6 +138,9 @@ pub const COMMANDS_A_TURN: usize = 128;
 /// user is one, and one more for each [`WORK_BYTES`] of its text; so a turn is a few dozen
 /// milliseconds at most, whatever its lines ask for.
 pub const WORK_A_TURN: usize = 16_384;
+/// Work that one connection may ask for before all others that wait have their share. What is left
+/// of the turn then goes round again, so that one who is alone has all of it.
+pub const WORK_A_SHARE: usize = 1024;
 /// Bytes of a text whose delivery to one user is as much work as all else about it.
 pub const WORK_BYTES: usize = 1024;
 /// Users of the password file who are looked at for as much work as a letter.
@@ -250,6 +253,7 @@ const _: () = assert!(LINE_BYTES > BODY_BYTES + 16 + NAME_BYTES);
 const _: () = assert!(LINE_BYTES_BEFORE_SIGNIN > "signin ".len() + NAME_BYTES + 1 + PASSWORD_BYTES);
 const _: () =
     assert!(BYTES_BEFORE_SIGNIN >= LINE_BYTES_BEFORE_SIGNIN * TRIES_A_CONNECTION as usize);
+const _: () = assert!(WORK_A_SHARE * 4 <= WORK_A_TURN);
 const _: () = assert!(OUTPUT_PAUSE_BYTES < OUTPUT_CLOSE_BYTES);
 const _: () = assert!((CREDIT_BYTES as usize) < OUTPUT_CLOSE_BYTES / 2);
 const _: () = assert!(WRITE_EARLY_BYTES < OUTPUT_PAUSE_BYTES);

@@ -321,6 +321,42 @@ fn a_turn_has_an_end_whatever_one_asks_for() {
 }
 
 #[test]
+fn who_asks_for_much_waits_for_those_who_ask_for_little() {
+    const READERS: usize = 300;
+    const LOUD: usize = 12;
+    let names: Vec<String> = (0..READERS).map(|n| format!("u{n}")).collect();
+    let loud: Vec<String> = (0..LOUD).map(|n| format!("loud{n}")).collect();
+    let server = Server::start(&[&names[..], &loud[..], &["fred".into()]].concat(), &[]);
+    let _readers: Vec<Client> = names.iter().map(|name| server.signed_in(name)).collect();
+    let mut shouting: Vec<Client> = loud.iter().map(|name| server.signed_in(name)).collect();
+    let mut fred = server.signed_in("fred");
+    // All of it is there when the server looks, and fred's line is the last to come.
+    server.signal("STOP");
+    for client in &mut shouting {
+        client.send(&b"broadcast hi\n".repeat(40));
+    }
+    fred.say("wholast 1");
+    server.signal("CONT");
+    fred.expect("in the last minute");
+    server.logs("fred: wholast");
+    let log = server.log();
+    let before = log.split("fred: wholast").next().unwrap();
+    let shouted: Vec<usize> = before
+        .lines()
+        .filter_map(|line| line.split_once(": broadcast").filter(|(who, _)| who.contains("loud")))
+        .map(|(_, count)| count.trim().strip_prefix('x').map_or(1, |n| n.parse().unwrap()))
+        .collect();
+    println!("{shouted:?}");
+    assert!(shouted.iter().all(|&count| count <= 8), "{shouted:?} where 4 are a share");
+    assert!(shouted.len() <= 2 * LOUD, "fred waits a turn or two: {shouted:?}");
+    for client in &mut shouting {
+        for _ in 0..40 {
+            client.expect("message sent to");
+        }
+    }
+}
+
+#[test]
 fn a_long_text_for_many_does_not_lie_in_memory_for_each() {
     const READERS: usize = 400;
     let names: Vec<String> = (0..READERS).map(|n| format!("u{n}")).collect();

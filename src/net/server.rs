@@ -14,7 +14,9 @@ use crate::core::deadlines::Deadlines;
 use crate::core::event::{Conn, End, Event, Flow, Input, Saved};
 use crate::core::password::Verifier;
 use crate::engine::{Engine, Load, SavePassword};
-use crate::limits::{COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS};
+use crate::limits::{
+    COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS, WORK_A_SHARE,
+};
 use crate::proto::coded::Sheet;
 use crate::proto::foreign;
 use crate::proto::line::Frame;
@@ -81,6 +83,8 @@ pub struct Server<D: Disk> {
     ports: Slab<Port>,
     /// Ports that may have lines for us, each at most once.
     unread: VecDeque<Conn>,
+    /// Those of them whose share of this turn is used up: there is more if others leave any.
+    sated: VecDeque<Conn>,
     /// Ports that were said something, each at most once.
     dirty: Vec<Conn>,
     /// What the ports have to tell the rules.
@@ -128,6 +132,7 @@ impl<D: Disk> Server<D> {
             accept_retry_at: None,
             ports: Slab::new(),
             unread: VecDeque::new(),
+            sated: VecDeque::new(),
             dirty: Vec::new(),
             news: Vec::new(),
             gone: Vec::new(),
@@ -204,15 +209,7 @@ impl<D: Disk> Server<D> {
         }
         self.accept(now);
         self.tell_turned(now.mono);
-        // Ports that come back into the queue have had their turn.
-        for _ in 0..self.unread.len() {
-            if self.engine.has_enough() {
-                break;
-            }
-            if let Some(conn) = self.unread.pop_front() {
-                self.read(conn, now);
-            }
-        }
+        self.read_all(now);
         while let Some(conn) = self.deadlines.due(now.mono) {
             self.due(conn, now.mono);
         }
@@ -288,6 +285,25 @@ impl<D: Disk> Server<D> {
         }
     }
 
+    /// Each port that waits has its share, then those that want more of what is left.
+    fn read_all(&mut self, now: Now) {
+        // Ports that come back into the queue have had their turn.
+        for _ in 0..self.unread.len() {
+            if self.engine.has_enough() {
+                break;
+            }
+            if let Some(conn) = self.unread.pop_front() {
+                self.read(conn, now);
+            }
+        }
+        while !self.engine.has_enough()
+            && let Some(conn) = self.sated.pop_front()
+        {
+            self.read(conn, now);
+        }
+        self.unread.append(&mut self.sated);
+    }
+
     fn read(&mut self, conn: Conn, now: Now) {
         let Some(port) = self.ports.get_mut(key(conn)) else { return };
         port.queued = false;
@@ -304,18 +320,18 @@ impl<D: Disk> Server<D> {
 
     /// Hands the connection's lines over, first those that were read before.
     fn read_lines(&mut self, conn: Conn, buffer: &mut [u8], now: Now) {
-        let mut commands = COMMANDS_A_TURN;
+        let mut share = Share::begin(&self.engine);
         let Some(port) = self.ports.get_mut(key(conn)) else { return };
         if !port.listens() {
             return;
         }
         if !port.inbox.is_empty() {
             let mut input = std::mem::take(&mut port.inbox);
-            let used = lines(&mut self.engine, port, conn, &input, &mut commands, now);
+            let used = lines(&mut self.engine, port, conn, &input, &mut share, now);
             input.drain(..used);
             port.inbox = input;
         }
-        if commands > 0 && port.listens() && port.readable {
+        if share.left() && port.listens() && port.readable {
             let size = match self.engine.limits(conn).line {
                 LINE_BYTES_BEFORE_SIGNIN => READ_BYTES_BEFORE,
                 _ => READ_BYTES_A_TURN,
@@ -333,12 +349,12 @@ impl<D: Disk> Server<D> {
             }
             if port.inbox.is_empty() {
                 let input = &buffer[..count];
-                let used = lines(&mut self.engine, port, conn, input, &mut commands, now);
+                let used = lines(&mut self.engine, port, conn, input, &mut share, now);
                 port.inbox.extend_from_slice(&input[used..]);
             } else {
                 let mut input = std::mem::take(&mut port.inbox);
                 input.extend_from_slice(&buffer[..count]);
-                let used = lines(&mut self.engine, port, conn, &input, &mut commands, now);
+                let used = lines(&mut self.engine, port, conn, &input, &mut share, now);
                 input.drain(..used);
                 port.inbox = input;
             }
@@ -349,7 +365,10 @@ impl<D: Disk> Server<D> {
         if matches!(port.phase, Phase::Gone(_)) {
             return enlist(&mut self.dirty, conn, &mut port.dirty);
         }
-        if commands == 0 || (port.readable && port.listens()) {
+        if share.is_eaten(&self.engine) {
+            return queue(&mut self.sated, conn, port);
+        }
+        if !share.left() || (port.readable && port.listens()) {
             return queue(&mut self.unread, conn, port);
         }
         if !port.listens() {
@@ -408,13 +427,35 @@ fn enlist(dirty: &mut Vec<Conn>, conn: Conn, flag: &mut bool) {
     }
 }
 
+/// What one connection may ask for before others have their turn.
+struct Share {
+    commands: usize,
+    /// The turn's work at which it is used up.
+    work: usize,
+}
+
+impl Share {
+    fn begin<D: Disk>(engine: &Engine<D>) -> Self {
+        Self { commands: COMMANDS_A_TURN, work: engine.work() + WORK_A_SHARE }
+    }
+
+    fn left(&self) -> bool {
+        self.commands > 0
+    }
+
+    /// Whether it was the work that used it up.
+    fn is_eaten<D: Disk>(&self, engine: &Engine<D>) -> bool {
+        engine.work() >= self.work
+    }
+}
+
 /// Hands over the lines in `input`; returns how many bytes are used up.
 fn lines<D: Disk>(
     engine: &mut Engine<D>,
     port: &mut Port,
     conn: Conn,
     input: &[u8],
-    commands: &mut usize,
+    share: &mut Share,
     now: Now,
 ) -> usize {
     if port.fresh
@@ -424,7 +465,7 @@ fn lines<D: Disk>(
         return input.len();
     }
     let mut used = 0;
-    while *commands > 0 {
+    while share.left() {
         let limits = engine.limits(conn);
         let (count, frame) = port.framer.next(&input[used..], limits);
         used += count;
@@ -441,14 +482,13 @@ fn lines<D: Disk>(
             Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn }, now),
         };
         port.fresh = false;
-        *commands -= 1;
+        share.commands -= 1;
         if flow == Flow::Hold {
             port.held = true;
             break;
         }
-        if engine.has_enough() {
-            // The rest is taken as more than one turn's share.
-            *commands = 0;
+        if engine.has_enough() || share.is_eaten(engine) {
+            share.commands = 0;
         }
     }
     used

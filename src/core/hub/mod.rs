@@ -210,6 +210,12 @@ impl Hub {
         self.work >= WORK_A_TURN
     }
 
+    /// How much this turn has done, in the measure of [`WORK_A_TURN`].
+    #[must_use]
+    pub fn work(&self) -> usize {
+        self.work
+    }
+
     /// The turn is over.
     pub fn rest(&mut self) {
         self.work = 0;
