@@ -23,6 +23,9 @@ pub const HIDE_TYPING: [u8; 3] = [IAC, WILL, ECHO];
 /// Shows it again.
 pub const SHOW_TYPING: [u8; 3] = [IAC, WONT, ECHO];
 
+/// What is answered to "are you there".
+const HERE: &[u8] = b">> MMS is here\r\n";
+
 /// Bytes of a subnegotiation after which it is taken for garbage: none that a client sends us
 /// unasked is that long.
 const SUBNEGOTIATION_BYTES: u16 = 1024;
@@ -41,6 +44,8 @@ enum State {
 #[derive(Debug, Default)]
 pub struct Telnet {
     state: State,
+    /// What was read last has asked whether somebody is there, and was told.
+    here_said: bool,
     /// The options refused so far, a bit each: those asked of us, those offered to us.
     refused: [[u64; 4]; 2],
     /// Which of the things said the last mark was asked for behind; zero if none was.
@@ -64,6 +69,7 @@ impl Telnet {
         if matches!(self.state, State::Data) && Self::is_needless(bytes) {
             return bytes.len();
         }
+        self.here_said = false;
         let mut kept = 0;
         for at in 0..bytes.len() {
             let byte = bytes[at];
@@ -109,7 +115,10 @@ impl Telnet {
             (State::Command, WILL..=DONT) => State::Option(byte),
             (State::Command, SB) => State::Subnegotiation(0),
             (State::Command, ARE_YOU_THERE) => {
-                answer.extend_from_slice(b">> MMS is here\r\n");
+                // Two bytes cost fifteen: a flood of them is answered once for each read.
+                if !std::mem::replace(&mut self.here_said, true) {
+                    answer.extend_from_slice(HERE);
+                }
                 State::Data
             }
             (State::Command, _) => State::Data,
@@ -198,6 +207,13 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_questions_is_answered_once_a_read() {
+        let flood = [IAC, ARE_YOU_THERE].repeat(1000);
+        let (text, answer) = run([&flood[..], b"a", &flood[..]].into_iter());
+        assert_eq!((&text[..], answer), (&b"a"[..], HERE.repeat(2)));
+    }
+
+    #[test]
     fn what_is_no_command_stays() {
         let (text, _) = run([&[b'a', IAC, b'\n', b'b', IAC, IAC, IAC, 241, b'c'][..]].into_iter());
         assert_eq!(text, [b'a', b'\n', b'b', IAC, b'c']);
@@ -222,7 +238,13 @@ mod tests {
             ),
             size in 1usize..5,
         ) {
-            prop_assert_eq!(run(bytes.chunks(size)), run([&bytes[..]].into_iter()));
+            // But for how often it is told that somebody is here.
+            let all = |(text, answer): (Vec<u8>, Vec<u8>)| {
+                let answer = String::from_utf8_lossy(&answer).replace(">> MMS is here\r\n", "");
+                (text, answer)
+            };
+            let cut = all(run(bytes.chunks(size)));
+            prop_assert_eq!(cut, all(run([&bytes[..]].into_iter())));
         }
     }
 }
