@@ -4,14 +4,14 @@
 #![allow(clippy::disallowed_methods)] // it is about time
 
 use mms::core::accounts::Accounts;
-use mms::core::password::{Check, Verifier};
+use mms::core::password::{Check, Guise, Verifier};
 use mms::proto::name::{NameKey, UserName};
 use std::hint::black_box;
 use std::time::Instant;
 
 fn nobody(rounds: u32) -> Verifier {
     let key = NameKey::of("nobody").unwrap();
-    Verifier::decoy(&key, &[0; 32], rounds)
+    Verifier::decoy(&key, &[0; 32], Guise { rounds, ..Guise::NEW })
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Who exists: the users of the password file, found by name, and what a reload of that file
 //! changes. Where the file lies and what it looks like is unknown here.
 
-use crate::core::password::Verifier;
-use crate::limits::ROUNDS_DEFAULT;
+use crate::core::password::{Guise, Verifier};
 use crate::proto::name::{NameKey, UserName};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -26,8 +25,8 @@ pub struct Accounts {
     accounts: Vec<Account>,
     ids: HashMap<NameKey, UserId, BuildHasherDefault<NameHasher>>,
     order: Vec<UserId>,
-    /// The rounds of the current users, the fewest first.
-    rounds: Vec<u32>,
+    /// What challenges tell of the current users, the fewest rounds first.
+    guises: Vec<Guise>,
 }
 
 /// What a reload changed.
@@ -52,7 +51,7 @@ impl Accounts {
             accounts: Vec::with_capacity(entries.len()),
             ids: HashMap::default(),
             order: Vec::new(),
-            rounds: Vec::new(),
+            guises: Vec::new(),
         };
         accounts.reload(entries);
         accounts
@@ -101,17 +100,16 @@ impl Accounts {
         self.order.is_empty()
     }
 
-    /// The rounds that somebody who does not exist must cost: those of the user whom `lot` draws,
-    /// so that no number of rounds tells that a name is somebody's. The default if there is nobody.
+    /// The rounds that somebody who does not exist must cost, and how long his salt is: as with the
+    /// user whom `lot` draws, so that neither tells that a name is somebody's. The default if there
+    /// is nobody.
     ///
     /// A user more or less changes what is drawn for few lots.
     #[must_use]
-    pub fn rounds_of_stranger(&self, lot: u64) -> u32 {
-        let drawn = (u128::from(lot) * self.rounds.len() as u128) >> 64;
-        usize::try_from(drawn)
-            .ok()
-            .and_then(|at| self.rounds.get(at))
-            .map_or(ROUNDS_DEFAULT, |&n| n)
+    pub fn guise_of_stranger(&self, lot: u64) -> Guise {
+        let drawn = (u128::from(lot) * self.guises.len() as u128) >> 64;
+        let guise = usize::try_from(drawn).ok().and_then(|at| self.guises.get(at));
+        guise.copied().unwrap_or(Guise::NEW)
     }
 
     /// Takes over the password file as it is now. A name that stays keeps its id, whatever its
@@ -150,19 +148,19 @@ impl Accounts {
                 changes.removed.push(user);
             }
         }
-        self.sort_rounds();
+        self.sort_guises();
         changes
     }
 
     /// Gives a user another verifier, as the password file has it now.
     pub fn set_verifier(&mut self, user: UserId, verifier: Verifier) {
         self.account_mut(user).verifier = verifier;
-        self.sort_rounds();
+        self.sort_guises();
     }
 
-    fn sort_rounds(&mut self) {
-        self.rounds = self.order.iter().map(|&user| self.verifier(user).iterations()).collect();
-        self.rounds.sort_unstable();
+    fn sort_guises(&mut self) {
+        self.guises = self.order.iter().map(|&user| self.verifier(user).guise()).collect();
+        self.guises.sort_unstable();
     }
 
     fn add(&mut self, name: UserName, verifier: Verifier) -> UserId {
@@ -294,12 +292,12 @@ mod tests {
 
     #[test]
     fn a_stranger_costs_what_some_user_costs() {
-        assert_eq!(Accounts::new(vec![]).rounds_of_stranger(7), ROUNDS_DEFAULT);
+        assert_eq!(Accounts::new(vec![]).guise_of_stranger(7), Guise::NEW);
         let few = || vec![rounds_entry("a", "1", 3), rounds_entry("b", "1", 2)];
         let mut accounts = Accounts::new(few());
         let drawn = |accounts: &Accounts| {
             [0, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX]
-                .map(|lot| accounts.rounds_of_stranger(lot))
+                .map(|lot| accounts.guise_of_stranger(lot).rounds)
         };
         assert_eq!(drawn(&accounts), [2, 2, 3, 3], "as often as users do");
         let mut more = few();
@@ -309,12 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn a_strangers_salt_is_as_long_as_some_users() {
+        let salted =
+            |name, salt: &[u8]| (UserName::new(name).unwrap(), Verifier::derive(b"1", salt, 3));
+        let accounts = Accounts::new(vec![salted("a", &[1; 64]), salted("b", &[2; 8])]);
+        let drawn = [0, u64::MAX].map(|lot| accounts.guise_of_stranger(lot).salt_bytes);
+        assert_eq!(drawn, [8, 64]);
+    }
+
+    #[test]
     fn a_new_verifier_is_what_a_reload_finds() {
         let mut accounts = three();
         let (_, verifier) = rounds_entry("fred", "new", 7);
         accounts.set_verifier(FRED, verifier.clone());
         assert_eq!(*accounts.verifier(FRED), verifier);
-        assert_eq!(accounts.rounds_of_stranger(u64::MAX), 7, "strangers may cost as much");
+        assert_eq!(accounts.guise_of_stranger(u64::MAX).rounds, 7, "strangers may cost as much");
         let file = vec![rounds_entry("fred", "new", 7), entry("Tim", "2"), entry("libero", "3")];
         assert_eq!(accounts.reload(file), Changes::default());
     }

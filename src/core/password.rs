@@ -11,7 +11,7 @@ pub use crate::crypto::{SALT_BYTES as NEW_SALT_BYTES, wipe};
 pub use crate::proto::password::{PasswordFault, acceptable, acceptable_bytes};
 
 use crate::crypto::{HASH_BYTES, Stretch, client_key, mac, server_key, stored_key};
-use crate::limits::{ROUNDS_LEAST, ROUNDS_MOST, SALT_BYTES_LEAST, SALT_BYTES_MOST};
+use crate::limits::{ROUNDS_DEFAULT, ROUNDS_LEAST, ROUNDS_MOST, SALT_BYTES_LEAST, SALT_BYTES_MOST};
 use crate::proto::name::NameKey;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::fmt;
@@ -29,6 +29,20 @@ pub struct Verifier {
     salt: Box<[u8]>,
     stored_key: [u8; HASH_BYTES],
     server_key: [u8; HASH_BYTES],
+}
+
+/// What a challenge tells of a verifier, besides the salt itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Guise {
+    /// Its rounds.
+    pub rounds: u32,
+    /// The length of its salt.
+    pub salt_bytes: usize,
+}
+
+impl Guise {
+    /// That of a verifier which this program makes.
+    pub const NEW: Self = Self { rounds: ROUNDS_DEFAULT, salt_bytes: NEW_SALT_BYTES };
 }
 
 /// Why a text is no verifier.
@@ -99,15 +113,22 @@ impl Verifier {
         derivation.step(iterations).expect("these were all rounds")
     }
 
+    /// What a challenge tells of it.
+    #[must_use]
+    pub fn guise(&self) -> Guise {
+        Guise { rounds: self.iterations, salt_bytes: self.salt.len() }
+    }
+
     /// The verifier of somebody who does not exist: always the same for a name and a secret, as
     /// much work as a real one, and no password matches it.
     #[must_use]
-    pub fn decoy(key: &NameKey, secret: &[u8; 32], iterations: u32) -> Self {
+    pub fn decoy(key: &NameKey, secret: &[u8; 32], guise: Guise) -> Self {
         // The labels end in NUL, which no name holds, so they never meet.
         let part = |label: &[u8]| mac(secret, &[label, key.as_str().as_bytes()]);
+        let salt = [part(b"salt\0"), part(b"more salt\0")].concat();
         Self {
-            iterations,
-            salt: part(b"salt\0")[..NEW_SALT_BYTES].into(),
+            iterations: guise.rounds,
+            salt: salt[..guise.salt_bytes.min(salt.len())].into(),
             stored_key: part(b"stored key\0"),
             server_key: part(b"server key\0"),
         }
@@ -302,6 +323,8 @@ mod tests {
     const PENCIL: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
         WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
+    const LIGHT: Guise = Guise { rounds: 4096, ..Guise::NEW };
+
     fn pencil() -> Verifier {
         Verifier::derive(b"pencil", &STANDARD.decode(SALT).unwrap(), 4096)
     }
@@ -406,10 +429,14 @@ mod tests {
     #[test]
     fn a_decoy_is_steady_and_matches_nothing() {
         let (fred, tim) = (NameKey::of("fred").unwrap(), NameKey::of("tim").unwrap());
-        let decoy = Verifier::decoy(&fred, &[1; 32], 4096);
-        assert_eq!(decoy, Verifier::decoy(&NameKey::of("Fred").unwrap(), &[1; 32], 4096));
-        assert_eq!(decoy.salt().len(), NEW_SALT_BYTES);
-        for other in [Verifier::decoy(&tim, &[1; 32], 4096), Verifier::decoy(&fred, &[2; 32], 4096)]
+        let decoy = Verifier::decoy(&fred, &[1; 32], LIGHT);
+        assert_eq!(decoy, Verifier::decoy(&NameKey::of("Fred").unwrap(), &[1; 32], LIGHT));
+        for salt_bytes in [SALT_BYTES_LEAST, NEW_SALT_BYTES, SALT_BYTES_MOST] {
+            let guise = Guise { salt_bytes, ..LIGHT };
+            assert_eq!(Verifier::decoy(&fred, &[1; 32], guise).guise(), guise);
+        }
+        for other in
+            [Verifier::decoy(&tim, &[1; 32], LIGHT), Verifier::decoy(&fred, &[2; 32], LIGHT)]
         {
             assert_ne!(decoy.salt(), other.salt());
             assert_ne!(decoy.stored_key(), other.stored_key());

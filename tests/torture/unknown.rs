@@ -75,8 +75,8 @@ fn scram(door: &mut Door<'_>, name: &str) -> Outcome {
             None => part.into(),
         })
         .collect();
-    let begin = answer.strip_suffix(text.as_str()).map_or(4, |_| 4);
-    let told = format!("{} {}", &answer[..begin.min(answer.len())], shape.join(","));
+    let code = answer.split(' ').next().unwrap_or_default();
+    let told = format!("{code} {}", shape.join(","));
     let last = format!("c=biws,r={nonce},p={}", mms::crypto::encode_text(&"x".repeat(32)));
     let (refused, proof) = timed(client, &format!("auth {}", mms::crypto::encode_text(&last)));
     vec![(told, challenge), (refused.replace(name, "NAME"), proof)]

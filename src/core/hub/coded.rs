@@ -274,8 +274,8 @@ impl Hub {
     pub(super) fn claimed(&self, key: NameKey) -> Claimed {
         // The decoy is made for those who exist, too: a challenge without it would come sooner.
         let lot = Verifier::lot(&key, &self.secret);
-        let rounds = self.accounts.rounds_of_stranger(lot);
-        let decoy = std::hint::black_box(Verifier::decoy(&key, &self.secret, rounds));
+        let guise = self.accounts.guise_of_stranger(lot);
+        let decoy = std::hint::black_box(Verifier::decoy(&key, &self.secret, guise));
         let user = self.accounts.find(key.as_str());
         let verifier = user.map_or(decoy, |user| self.accounts.verifier(user).clone());
         Claimed { user, verifier }
