@@ -118,7 +118,7 @@ pub const ENEMIES: [fn(&War); 11] =
 /// Writes what the socket takes; false if the connection is over.
 fn push(mut stream: &TcpStream, bytes: &[u8]) -> bool {
     match stream.write(bytes) {
-        Ok(_) => true,
+        Ok(count) => count > 0,
         Err(e) => e.kind() == ErrorKind::WouldBlock,
     }
 }
@@ -158,14 +158,14 @@ fn endless(war: &War) {
     });
 }
 
-/// Three guesses from one address, then the next of a hundred, who come again while they are blocked.
+/// Three guesses from each of a hundred addresses, which come again while they are blocked.
 fn guess(war: &War) {
     let mut n = 0_u16;
     war.wage(Duration::from_millis(200), |_: &mut ()| {
         n = (n + 1) % 100;
         let [high, low] = n.to_be_bytes();
         let Some(mut stream) = war.connect(Ipv4Addr::new(127, 9, high, low)) else { return };
-        let name = if n % 3 == 0 { "victim".into() } else { format!("nobody{n}") };
+        let name = if n.is_multiple_of(3) { "victim".into() } else { format!("nobody{n}") };
         _ = stream.write_all(format!("signin {name} guess\n").repeat(3).as_bytes());
         _ = stream.read_to_end(&mut vec![]);
     });
@@ -218,7 +218,7 @@ fn half_way(war: &War) {
             held.remove(0);
         }
         let Some(mut stream) = war.come() else { return };
-        let words = if held.len() % 2 == 0 { "signin victim\n" } else { &coded };
+        let words = if held.len().is_multiple_of(2) { "signin victim\n" } else { &coded };
         if stream.write_all(words.as_bytes()).is_ok() {
             held.push(stream);
         }
