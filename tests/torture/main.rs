@@ -17,6 +17,7 @@ mod enemies;
 mod falls;
 mod files;
 mod keys;
+mod parser;
 mod readers;
 mod siege;
 mod strangers;
@@ -26,7 +27,7 @@ mod unknown;
 
 use campaign::{Counts, Row, torture};
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 21] = [
     Row {
         name: "kill",
         fault: "`kill -9` under the load of 8 senders",
@@ -121,6 +122,11 @@ const ROWS: [Row; 20] = [
         name: "foreign",
         fault: "browsers, TLS, mail servers and port scanners at the wrong door, and noise",
         counts: Counts { ci: 1, quick: 10, full: 100 },
+    },
+    Row {
+        name: "parser",
+        fault: "any bytes, cut anywhere",
+        counts: Counts { ci: 20_000, quick: 1_000_000, full: 50_000_000 },
     },
     Row {
         name: "siege",
@@ -233,6 +239,11 @@ fn text() {
 #[test]
 fn foreign() {
     torture(row("foreign"), strangers::foreign);
+}
+
+#[test]
+fn parser() {
+    torture(row("parser"), parser::parser);
 }
 
 #[test]
