@@ -10,6 +10,7 @@ pub mod letters;
 pub mod model;
 pub mod player;
 pub mod port;
+pub mod properties;
 pub mod rng;
 pub mod server;
 pub mod sim_disk;

@@ -216,8 +216,8 @@ fn check_writers(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<Vec<Strin
     Ok(vec![format!("{name}: its group may write to it; better forbid it with: chmod g-w {name}")])
 }
 
-/// The users in the text of a password file.
-fn parse(path: &Path, text: &str) -> Result<Vec<(UserName, Verifier)>, UsersError> {
+/// The users in the text of a password file; `path` is what a fault calls it. It may have none.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<(UserName, Verifier)>, UsersError> {
     let mut entries = Vec::new();
     for_each_user(path, text, |number, line| {
         let shown = path.display();
