@@ -22,7 +22,7 @@ use crate::proto::command::Verb;
 use crate::proto::line::Limits;
 use crate::proto::name::UserName;
 use crate::proto::plain::Showing;
-use crate::proto::reply::Reply;
+use crate::proto::reply::{Farewell, Reply};
 use crate::store::disk::Disk;
 use crate::store::ledger::Ledger;
 use crate::store::ready::Tidings;
@@ -329,28 +329,51 @@ impl std::fmt::Display for Times {
     }
 }
 
-/// The fixed words of the log.
+/// Somebody's name, if anybody has it: what is typed as one may be a password.
+struct Known<'a>(&'a Option<UserName>);
+
+impl std::fmt::Display for Known<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_ref().map_or("an unknown user", UserName::as_str))
+    }
+}
+
+/// The fixed words of the log. Programs read what begins with `security:`, and README.md lists it:
+/// `[security] <event> from <address>: <more>`, so that nothing a peer chooses stands in front of
+/// the address.
 fn write_note(note: &Note, count: u32) {
     let times = Times(count);
     match note {
-        Note::SignInFailed { user: Some(user), address, why } => {
-            warn!("sign-in of {user} from {address} failed: {why}");
+        Note::SignInFailed { user, address } => {
+            warn!("[security] sign-in-failed from {address}: {}", Known(user));
         }
-        Note::SignInFailed { user: None, address, why } => {
-            warn!("sign-in of an unknown user from {address} failed: {why}");
+        Note::SignInBlocked { user, address } => {
+            warn!("[security] sign-in-blocked from {address}: {}", Known(user));
+        }
+        Note::SignInRefused { user, address, why } => {
+            warn!("[security] sign-in-refused from {address}: {}: {why}", Known(user));
+        }
+        Note::BlockBegun { user, address, block_s } => {
+            warn!("[security] block-begun from {address}: {}: {block_s} s", Known(user));
         }
         Note::PasswordKept { user, address, why } => {
-            warn!("password of {user} not changed from {address}: {why}");
+            warn!("[security] password-kept from {address}: {user}: {why}");
         }
         Note::PasswordChanged { user, address } => {
-            info!("{user} changed the password from {address}");
+            info!("[security] password-changed from {address}: {user}");
+        }
+        Note::Dismissed { address, why: Farewell::Foreign(what) } => {
+            warn!("[security] other-protocol from {address}: {}", what.name());
         }
         Note::SignedIn { user, address } => info!("{user} signed in from {address}"),
         Note::SignedOff { user, address, why } => {
             info!("{user} signed off from {address}: {}", why.reason());
         }
+        Note::Dismissed { address, why: why @ (Farewell::Overload | Farewell::ShuttingDown) } => {
+            warn!("[security] connection-dropped from {address}: {}", why.reason());
+        }
         Note::Dismissed { address, why } => {
-            warn!("connection from {address} dismissed: {}", why.reason());
+            warn!("[security] dismissed from {address}: {}", why.reason());
         }
         Note::Limited { user: Some(user), what } => warn!("{user}: limit reached: {what}{times}"),
         Note::Limited { user: None, what } => warn!("limit reached: {what}{times}"),

@@ -162,8 +162,8 @@ fn the_log_tells_what_happened_and_no_secret() {
     }
     for fact in [
         "listening on 127.0.0.1:",
-        "sign-in of fred from 127.0.0.1 failed: wrong password",
-        "sign-in of an unknown user from 127.0.0.1 failed",
+        "[security] sign-in-failed from 127.0.0.1: fred",
+        "[security] sign-in-failed from 127.0.0.1: an unknown user",
         "fred signed in from 127.0.0.1",
         "fred: send",
         "fred: unknown",

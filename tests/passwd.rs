@@ -50,7 +50,7 @@ fn a_changed_password_holds_and_nothing_else_is_touched() {
     assert_eq!(fred.ask("whoelse"), ">> User tim is online");
     assert_eq!(tim.ask("whoelse"), ">> User Fred is online");
     drop(fred);
-    server.logs("Fred changed the password from 127.0.0.1");
+    server.logs("[security] password-changed from 127.0.0.1: Fred");
     server.logs("Fred: passwd");
     server.kill9();
     server.restart();
@@ -123,7 +123,8 @@ fn somebody_elses_lock_holds_up_nobody_but_the_change() {
     assert_eq!(tim.ask("whoelse"), ">> User Fred is online");
     drop(lock);
     assert_eq!(fred.line(), CHANGED);
-    server.logs("password of Fred not changed from 127.0.0.1: somebody else keeps the file locked");
+    server
+        .logs("[security] password-kept from 127.0.0.1: Fred: somebody else keeps the file locked");
 }
 
 #[test]

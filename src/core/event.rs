@@ -248,14 +248,37 @@ pub struct SavePassword {
 /// What the log is told. Never a password, never a message's text.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Note {
-    /// A sign-in attempt was answered without a session.
+    /// The password of a sign-in was wrong, or there is no such user.
     SignInFailed {
+        /// The user, if there is one by that name.
+        user: Option<UserName>,
+        /// From where.
+        address: IpAddr,
+    },
+    /// Nobody looked at the password, for that name is blocked for that address.
+    SignInBlocked {
+        /// The user, if there is one by that name.
+        user: Option<UserName>,
+        /// From where.
+        address: IpAddr,
+    },
+    /// A sign-in led to no session for a reason that is nobody's guess at a password.
+    SignInRefused {
         /// The user, if there is one by that name.
         user: Option<UserName>,
         /// From where.
         address: IpAddr,
         /// In fixed words.
         why: &'static str,
+    },
+    /// Failures have led to a block.
+    BlockBegun {
+        /// The user, if there is one by that name.
+        user: Option<UserName>,
+        /// From where.
+        address: IpAddr,
+        /// For how long, in seconds.
+        block_s: u64,
     },
     /// A user's password was not changed.
     PasswordKept {

@@ -135,9 +135,8 @@ impl Guard {
     /// away owes no more than before.
     pub(super) fn admit(&mut self, address: IpAddr, now: Millis) -> Result<Stranger, Barred> {
         let network = network(address);
-        let (penalty_ms, peak_ms) = self.penalties.due(network, now);
-        if penalty_ms > 0 && peak_ms >= PENALTY_FROM_MS {
-            return Err(Barred::Penalty { left_s: penalty_ms.div_ceil(1000) });
+        if let Some(left_s) = self.penalty(network, now) {
+            return Err(Barred::Penalty { left_s });
         }
         let (ahead_ms, _) = self.arrivals.due(network, now);
         if ahead_ms > (NEW_AT_ONCE - 1) * NEW_EACH_MS {
@@ -179,16 +178,26 @@ impl Guard {
         }
     }
 
-    /// The stranger's connection is over, and nobody has signed in.
-    pub(super) fn left(&mut self, stranger: &Stranger, now: Millis) {
+    /// The stranger's connection is over, and nobody has signed in. If a penalty begins with that,
+    /// these are its network and its seconds.
+    pub(super) fn left(&mut self, stranger: &Stranger, now: Millis) -> Option<(IpAddr, u64)> {
         self.signed_in(stranger);
         let penalty_ms = match stranger.conduct {
             Conduct::NothingTried => PENALTY_NOTHING_TRIED_MS,
             Conduct::Failed => PENALTY_FAILED_MS,
             Conduct::TooSlow => PENALTY_TOO_SLOW_MS,
-            Conduct::Excused => return,
+            Conduct::Excused => return None,
         };
+        let before = self.penalty(stranger.network, now);
         self.penalties.add(stranger.network, penalty_ms, PENALTY_MOST_MS, now);
+        let begun = self.penalty(stranger.network, now).filter(|_| before.is_none());
+        begun.map(|left_s| (stranger.network, left_s))
+    }
+
+    /// For how many seconds the network is turned away for what it did.
+    fn penalty(&self, network: IpAddr, now: Millis) -> Option<u64> {
+        let (due_ms, peak_ms) = self.penalties.due(network, now);
+        (due_ms > 0 && peak_ms >= PENALTY_FROM_MS).then(|| due_ms.div_ceil(1000))
     }
 
     /// A number from 0 to 99 (splitmix64).
@@ -222,7 +231,7 @@ pub(super) struct Turned(Vec<Row>);
 /// Those turned away for one reason.
 #[derive(Debug)]
 struct Row {
-    why: &'static str,
+    why: Barred,
     /// Not told yet, the last of them, and when it is time to tell.
     untold: u64,
     last: IpAddr,
@@ -232,9 +241,10 @@ struct Row {
 impl Turned {
     /// Takes note of one; whether it is to be told at once.
     pub(super) fn is_news(&mut self, barred: &Barred, address: IpAddr, now: Millis) -> bool {
-        let (why, tell_at) = (barred.reason(), now.plus(BARS_LOGGED_MS));
-        let Some(row) = self.0.iter_mut().find(|row| row.why == why) else {
-            self.0.push(Row { why, untold: 0, last: address, tell_at });
+        let tell_at = now.plus(BARS_LOGGED_MS);
+        let alike = |row: &&mut Row| row.why.reason() == barred.reason();
+        let Some(row) = self.0.iter_mut().find(alike) else {
+            self.0.push(Row { why: *barred, untold: 0, last: address, tell_at });
             return true;
         };
         row.untold += 1;
@@ -249,7 +259,7 @@ impl Turned {
 
     /// Hands over what has come together: a reason, how many, and the last of them. Where nothing
     /// has, the next one is news again.
-    pub(super) fn told(&mut self, now: Millis, mut tell: impl FnMut(&'static str, u64, IpAddr)) {
+    pub(super) fn told(&mut self, now: Millis, mut tell: impl FnMut(&Barred, u64, IpAddr)) {
         self.0.retain_mut(|row| {
             if row.tell_at > now {
                 return true;
@@ -257,7 +267,7 @@ impl Turned {
             let untold = std::mem::take(&mut row.untold);
             row.tell_at = now.plus(BARS_LOGGED_MS);
             if untold > 0 {
-                tell(row.why, untold, row.last);
+                tell(&row.why, untold, row.last);
             }
             untold > 0
         });

@@ -18,6 +18,20 @@ pub enum Foreign {
     Binary,
 }
 
+impl Foreign {
+    /// Its name, for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "TLS",
+            Self::Http => "HTTP",
+            Self::Smtp => "SMTP",
+            Self::Ssh => "SSH",
+            Self::Binary => "no text",
+        }
+    }
+}
+
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

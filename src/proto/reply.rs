@@ -413,6 +413,18 @@ pub enum Barred {
 }
 
 impl Barred {
+    /// What the log calls it, fixed: whether it is for what the peer has done, or for what all of
+    /// them together have.
+    #[must_use]
+    pub fn event(&self) -> &'static str {
+        match self {
+            Self::TooManyOfOne { .. } | Self::TooFast | Self::Penalty { .. } => {
+                "connection-refused"
+            }
+            Self::Full | Self::ShortOfMemory | Self::EarlyDrop => "connection-dropped",
+        }
+    }
+
     /// The words that stand in the log, fixed.
     #[must_use]
     pub fn reason(&self) -> &'static str {

@@ -12,7 +12,7 @@ use crate::limits::{
 };
 use crate::proto::coded::Kind;
 use crate::proto::command::Switch;
-use crate::proto::name::NameKey;
+use crate::proto::name::{NameKey, UserName};
 use crate::proto::reply::{Farewell, Prompt, Refusal, Reply};
 use crate::time::Millis;
 use std::collections::VecDeque;
@@ -154,21 +154,30 @@ impl Hub {
         let Some(left_s) = self.lockout.blocked(key, address, turn.now.mono) else { return false };
         match self.session(conn).and_then(Session::user) {
             Some(user) => self.note_kept(user, address, "blocked", turn),
-            None => self.note_failure(key, address, "blocked", turn),
+            None => {
+                let user = self.known(key);
+                self.note(Note::SignInBlocked { user, address }, turn);
+            }
         }
         self.refuse(conn, Refusal::Blocked { name: name.into(), left_s }, turn);
         true
     }
 
-    fn note_failure(
+    /// The user by that name, for the log, which repeats no name that nobody has: it may be a
+    /// mistyped password.
+    fn known(&self, key: NameKey) -> Option<UserName> {
+        self.accounts.find(key.as_str()).map(|user| self.accounts.name(user).clone())
+    }
+
+    fn note_refusal(
         &mut self,
         key: NameKey,
         address: IpAddr,
         why: &'static str,
         turn: &mut Turn<'_>,
     ) {
-        let user = self.accounts.find(key.as_str()).map(|user| self.accounts.name(user).clone());
-        self.note(Note::SignInFailed { user, address, why }, turn);
+        let user = self.known(key);
+        self.note(Note::SignInRefused { user, address, why }, turn);
     }
 
     pub(super) fn attempt(
@@ -209,7 +218,7 @@ impl Hub {
         let Some(session) = self.session(conn) else { return false };
         let address = session.address;
         if waiting >= CHECKS_WAITING && session.trust == Trust::Stranger {
-            self.note_failure(key, address, "too many sign-ins at once", turn);
+            self.note_refusal(key, address, "too many sign-ins at once", turn);
             self.refuse(conn, Refusal::SignInsBusy, turn);
             return false;
         }
@@ -316,7 +325,14 @@ impl Hub {
             (Refusal::WrongPassword, Some(user)) => {
                 self.note_kept(user, address, "wrong password", turn)
             }
-            _ => self.note_failure(key, address, "wrong password or unknown user", turn),
+            _ => {
+                let user = self.known(key);
+                self.note(Note::SignInFailed { user, address }, turn);
+            }
+        }
+        if let Some(block_s) = block_s {
+            let user = self.known(key);
+            self.note(Note::BlockBegun { user, address, block_s }, turn);
         }
         let Some(session) = self.session_mut(conn) else { return };
         session.tries += 1;
@@ -398,7 +414,7 @@ impl Hub {
             self.probing.remove(at);
             let Some(user) = self.session(first).and_then(|session| session.user()) else { return };
             let name = self.accounts.name(user).clone();
-            self.note_failure(name.key(), self.address(conn), "already signed in", turn);
+            self.note_refusal(name.key(), self.address(conn), "already signed in", turn);
             self.answer_signin(conn);
             self.refuse(conn, Refusal::AlreadyOnline(name), turn);
             self.answering = None;

@@ -244,7 +244,7 @@ fn a_flood_is_one_line_and_a_number() {
     let mut turned = Turned::default();
     let told = |turned: &mut Turned, now| {
         let mut lines = vec![];
-        turned.told(now, |why, count, last| lines.push((why, count, last)));
+        turned.told(now, |why, count, last| lines.push((why.reason(), count, last)));
         lines
     };
     let (fast, drop) = (Barred::TooFast, Barred::EarlyDrop);
@@ -262,4 +262,25 @@ fn a_flood_is_one_line_and_a_number() {
     // How long somebody is barred makes no new reason.
     assert!(turned.is_news(&Barred::Penalty { left_s: 1 }, at(1), START));
     assert!(!turned.is_news(&Barred::Penalty { left_s: 2 }, at(1), START));
+}
+
+#[test]
+fn a_penalty_that_begins_is_told_once() {
+    let mut guard = Guard::new(1);
+    let left = |guard: &mut Guard, conduct, now| {
+        let mut stranger = guard.admit(at(1), now).ok()?;
+        stranger.conduct = conduct;
+        guard.left(&stranger, now)
+    };
+    let began: Vec<_> = (0..40).filter_map(|_| left(&mut guard, Conduct::Failed, START)).collect();
+    assert_eq!(began.len(), 1, "{began:?}");
+    assert_eq!(began[0].0, at(1));
+    assert!(
+        matches!(guard.admit(at(1), START), Err(Barred::Penalty { left_s }) if left_s == began[0].1)
+    );
+    // Once it is over, the next one is news.
+    let over = later(PENALTY_MOST_MS + 1);
+    let began: Vec<_> = (0..40).filter_map(|_| left(&mut guard, Conduct::Failed, over)).collect();
+    assert_eq!(began.len(), 1);
+    assert_eq!(left(&mut guard, Conduct::Excused, later(3 * PENALTY_MOST_MS)), None);
 }

@@ -87,7 +87,7 @@ impl<D: Disk> Server<D> {
 
     fn turn_away(&mut self, mut stream: TcpStream, address: IpAddr, barred: &Barred, now: Millis) {
         if self.turned.is_news(barred, address, now) {
-            warn!("connection from {address} refused: {}", barred.reason());
+            warn!("[security] {} from {address}: {}", barred.event(), barred.reason());
         }
         let mut words = self.pool.pop().unwrap_or_default();
         plain::barred(barred, &mut words);
@@ -99,8 +99,9 @@ impl<D: Disk> Server<D> {
 
     /// Tells the log of those who were turned away meanwhile.
     pub(super) fn tell_turned(&mut self, now: Millis) {
-        self.turned.told(now, |why, count, last| {
-            warn!("{count} more connections refused, the last from {last}: {why}");
+        self.turned.told(now, |barred, count, last| {
+            let (event, why) = (barred.event(), barred.reason());
+            warn!("[security] {event} from {last}: {why}, the last of {count} more");
         });
     }
 }

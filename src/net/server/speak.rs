@@ -7,6 +7,7 @@ use crate::limits::{OUTPUT_PAUSE_BYTES, WRITE_EARLY_BYTES};
 use crate::net::ports::{Phase, Seen};
 use crate::store::disk::Disk;
 use crate::time::Millis;
+use log::warn;
 use mio::{Interest, Token};
 use socket2::SockRef;
 use std::io;
@@ -111,8 +112,10 @@ impl<D: Disk> Server<D> {
             let Some(port) = self.ports.get_mut(key(conn)) else { continue };
             let Phase::Gone(end) = port.phase else { continue };
             self.deadlines.disarm(conn, &mut port.armed);
-            if let Some(stranger) = port.stranger.take() {
-                self.guard.left(&stranger, now);
+            if let Some(stranger) = port.stranger.take()
+                && let Some((network, left_s)) = self.guard.left(&stranger, now)
+            {
+                warn!("[security] penalty-begun from {network}: {left_s} s");
             }
             // An error only says that it is gone already.
             let _ = self.poll.registry().deregister(&mut port.stream);
