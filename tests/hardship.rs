@@ -6,7 +6,6 @@ mod support;
 use mms::limits::{CHECKS_WAITING, ROUNDS_MOST};
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use support::rng::Rng;
 use support::server::{Client, Folder, PASSWORD, Server, Start, eventually, user_line, users_file};
@@ -335,12 +334,7 @@ fn too_many_connections_are_told_so() {
 fn descriptors_used_up_are_waited_for_without_spinning() {
     let server = Server::start(&["fred"], &[]);
     // Fewer than it believes to have.
-    let limit = server.descriptors() + 10;
-    let limited = Command::new("prlimit")
-        .args(["--pid", &server.pid().to_string(), &format!("--nofile={limit}:{limit}")])
-        .status();
-    if !limited.is_ok_and(|status| status.success()) {
-        println!("SKIP descriptors_used_up_are_waited_for_without_spinning: no prlimit");
+    if !server.limit_descriptors(Some(10)) {
         return;
     }
     let mut inside: Vec<Client> = (0..10).map(|_| server.greeted()).collect();

@@ -99,6 +99,39 @@ fn a_bad_users_file_keeps_the_old_users() {
 }
 
 #[test]
+fn with_no_descriptor_left_sighup_makes_nothing_worse() {
+    // Making room would open files now and then.
+    let server = Server::start(&["fred", "tim"], &["--spool-reserve", "0"]);
+    let mut fred = server.signed_in("fred");
+    if !server.limit_descriptors(Some(0)) {
+        return;
+    }
+    fs::rename(server.folder.path("server.log"), server.folder.path("server.log.1")).unwrap();
+    server.folder.write("users", &users_file(&["fred", "ann"]));
+    let moved = |text: &str| {
+        eventually(text, || server.folder.read("server.log.1").contains(text).then_some(()));
+    };
+    for _ in 0..3 {
+        server.signal("HUP");
+        moved("log server.log not reopened, the old one is kept: Too many open files");
+        moved("users not reloaded, the old ones are kept: users: cannot read: Too many open files");
+        // Nobody is signed off, tim is a user still, and the old log goes on.
+        assert!(fred.ask("send tim hi").contains("saved"));
+        assert!(fred.ask("send ann hi").contains("no such user"));
+        assert!(fred.ask(&format!("passwd {PASSWORD} another1")).contains("not"));
+        assert!(!server.folder.path("server.log").exists());
+    }
+    moved("fred: send");
+    assert!(server.limit_descriptors(None));
+    server.signal("HUP");
+    eventually("a new log", || server.folder.path("server.log").exists().then_some(()));
+    server.logs("users reloaded: 2");
+    server.logs("3 letters of tim are held");
+    assert!(fred.ask("send ann hi").contains("saved"));
+    server.signed_in("ann");
+}
+
+#[test]
 fn a_log_that_was_moved_away_is_opened_anew() {
     let server = Server::start(&["fred"], &[]);
     server.signed_in("fred");

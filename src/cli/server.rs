@@ -13,7 +13,8 @@ use crate::limits::{
 };
 use crate::logging::{self, LogFile};
 use crate::net::{
-    Clock, Network, Outside, Server as Loop, Settings, listen, raise_descriptor_limit,
+    Clock, Network, Outside, Server as Loop, Settings, keep_memory_private, listen,
+    raise_descriptor_limit,
 };
 use crate::proto::name::UserName;
 use crate::proto::reply::Flushed;
@@ -174,6 +175,10 @@ impl Server {
     /// # Errors
     /// If it cannot start, or the disk fails.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        // Before anything secret is read.
+        if let Err(e) = keep_memory_private() {
+            _ = writeln!(io::stderr(), "mms: a crash may leave passwords in a core dump: {e}");
+        }
         let users = users::load(&self.users)?;
         for warning in &users.warnings {
             _ = writeln!(io::stderr(), "mms: {warning}");

@@ -9,11 +9,11 @@ mod ports;
 mod saves;
 mod server;
 mod signals;
-#[allow(unsafe_code)] // two system calls that no crate wraps safely
+#[allow(unsafe_code)] // system calls that no crate wraps safely
 mod sys;
 
 pub use clock::Clock;
 pub use listen::listen;
 pub use network::{Network, NotANetwork};
 pub use server::{Outside, Reload, Save, Server, Settings};
-pub use sys::raise_descriptor_limit;
+pub use sys::{keep_memory_private, raise_descriptor_limit};

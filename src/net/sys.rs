@@ -1,4 +1,4 @@
-//! Two system calls that no crate in use wraps. All `unsafe` of the program is in this file.
+//! System calls that no crate in use wraps. All `unsafe` of the program is in this file.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -32,4 +32,22 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         return Ok(limit.rlim_cur);
     }
     Ok(raised.rlim_cur)
+}
+
+/// Keeps what is in memory to this process: passwords pass through it. No core is written when it
+/// crashes, and nobody but root may look into it while it runs.
+///
+/// # Errors
+/// If the system refuses either.
+pub fn keep_memory_private() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: setrlimit reads the struct it is given.
+    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // A core that is piped to a program heeds no limit, but this.
+    let nothing: libc::c_ulong = 0;
+    // SAFETY: PR_SET_DUMPABLE takes numbers and touches no memory of ours.
+    let outcome = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, nothing, nothing, nothing, nothing) };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

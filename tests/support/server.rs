@@ -289,9 +289,27 @@ impl Server {
         field(11) + field(12)
     }
 
-    /// Open descriptors.
+    /// Open descriptors; 0 where only root may know, for the server hides what it has.
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+        match fs::read_dir(format!("/proc/{}/fd", self.pid())) {
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => 0,
+            found => found.unwrap().count(),
+        }
+    }
+
+    /// Lowers its limit of descriptors, so that so many more can be opened, or raises it again. Returns whether that is possible here.
+    pub fn limit_descriptors(&self, more: Option<usize>) -> bool {
+        let folder = format!("/proc/{}/fd", self.pid());
+        // The limit is one of numbers: the first that is free is the next to be given.
+        let free = (0..).find(|n| fs::read_link(format!("{folder}/{n}")).is_err()).unwrap_or(0);
+        let most = more.map_or(1024, |more| free + more);
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &self.pid().to_string(), &format!("--nofile={most}:1024")]);
+        let limited = self.descriptors() > 0 && command.status().is_ok_and(|it| it.success());
+        if !limited {
+            println!("SKIP no prlimit, or not root: the limit of descriptors stays");
+        }
+        limited
     }
 }
 
