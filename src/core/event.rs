@@ -50,7 +50,6 @@ pub enum Trust {
 }
 
 /// What happened.
-#[derive(Debug)]
 pub enum Event<'a> {
     /// A peer connected.
     Opened {
@@ -148,6 +147,29 @@ pub enum Event<'a> {
     },
     /// The server is to stop.
     Stopping,
+}
+
+impl std::fmt::Debug for Event<'_> {
+    /// Only what it is: a line may hold a password or a message.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Opened { .. } => "Opened",
+            Self::Line { .. } => "Line",
+            Self::Stirred { .. } => "Stirred",
+            Self::LineTooLong { .. } => "LineTooLong",
+            Self::TextTooLong { .. } => "TextTooLong",
+            Self::Miscounted { .. } => "Miscounted",
+            Self::Foreign { .. } => "Foreign",
+            Self::Ended { .. } => "Ended",
+            Self::Closed { .. } => "Closed",
+            Self::Acknowledged { .. } => "Acknowledged",
+            Self::Marked { .. } => "Marked",
+            Self::Drained { .. } => "Drained",
+            Self::Reloaded { .. } => "Reloaded",
+            Self::PasswordSaved { .. } => "PasswordSaved",
+            Self::Stopping => "Stopping",
+        })
+    }
 }
 
 /// What a peer sent before its kernel acknowledged something.
