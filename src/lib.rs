@@ -130,6 +130,7 @@
 //! | [`client::keys`] | saved keys, so that no password need be kept |
 //! | [`client::shown`] | texts of others made harmless, refusals in words, JSON |
 //! | **[`cli`]** | **the command line, one file a subcommand** |
+//! | `cli::server::check` | what a start would find, as a list of checks |
 
 pub mod cli;
 pub mod client;

@@ -1,5 +1,5 @@
-//! What the log tells of whom the server does not like, as programs read it: the words of README.md,
-//! the filter for fail2ban, and lines that somebody would like to forge.
+//! What the log tells of whom the server does not like, as programs read it: the words of
+//! README.md, the filter for fail2ban, and lines that somebody would like to forge.
 
 mod support;
 

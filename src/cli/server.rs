@@ -29,6 +29,8 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+mod check;
+
 /// Run the server: people reach it with telnet, nc or the like.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -37,6 +39,7 @@ Examples:
   mms server 0 users                          a free port; it is printed
   mms server 1060 users --bind 0.0.0.0        reachable from other machines
   TIME_OUT=600 mms server 1060 users          sign off who is idle for 10 minutes
+  mms server 1060 users --check               what a start would find; changes nothing
 
 It prints 'mms: listening on ADDRESS:PORT' when it is ready. SIGTERM or Ctrl-C stop it in order;
 SIGHUP reads the password file again and reopens the log. An argument goes before the
@@ -63,6 +66,10 @@ pub struct Server {
     /// backup first
     #[arg(long)]
     strict: bool,
+    /// Do not start: tell what a start with these options would find, and end with its exit code.
+    /// Changes nothing, and may be done while a server runs
+    #[arg(long)]
+    check: bool,
     /// The log file; it also goes to stderr if that is a terminal
     #[arg(long, value_name = "FILE", default_value = "server.log")]
     log: PathBuf,
@@ -179,6 +186,9 @@ impl Server {
         if let Err(e) = keep_memory_private() {
             _ = writeln!(io::stderr(), "mms: a crash may leave passwords in a core dump: {e}");
         }
+        if self.check {
+            return check::all(self, out);
+        }
         let users = users::load(&self.users)?;
         for warning in &users.warnings {
             _ = writeln!(io::stderr(), "mms: {warning}");
@@ -187,10 +197,7 @@ impl Server {
         let listener = listen(address).map_err(|e| cannot_listen(address, &e))?;
         let address = listener.local_addr().map_err(|e| cannot_listen(address, &e))?;
         let mut disk = FileDisk::open(&self.spool).map_err(cannot_open_spool)?;
-        let log = logging::start(&self.log).map_err(|e| {
-            let path = self.log.display();
-            Failure::new(Code::CannotCreate, format!("cannot write the log {path}: {e}; use --log"))
-        })?;
+        let log = logging::start(&self.log).map_err(|e| self.cannot_log(&e))?;
         if self.strict {
             self.refuse_damage(&mut disk)?;
         }
@@ -233,25 +240,34 @@ impl Server {
         })
     }
 
+    fn cannot_log(&self, e: &io::Error) -> Failure {
+        let path = self.log.display();
+        Failure::new(Code::CannotCreate, format!("cannot write the log {path}: {e}; use --log"))
+    }
+
     /// What `--strict` is for. Nothing has been changed yet.
     fn refuse_damage(&self, disk: &mut FileDisk) -> Result<(), Failure> {
         let foreseen = foresee(disk).map_err(|e| cannot_replay(&e))?;
         if foreseen.lost_places == 0 {
             return Ok(());
         }
-        let spool = self.spool.display();
         for line in &foreseen.lines {
             error!("spool not opened: {line}");
         }
         error!("spool not opened: it is damaged, and --strict was given");
         log::logger().flush();
+        Err(self.damaged(&foreseen))
+    }
+
+    fn damaged(&self, foreseen: &Recovery) -> Failure {
+        let spool = self.spool.display();
         let message = format!(
             "the spool {spool} is damaged and was left as it is: {}. Restore a backup of it; or \
              start without --strict, which saves every whole message, keeps the damaged files \
              aside and tells those who lost messages. mms spool check --spool {spool} says more",
             foreseen.lines.join("; ")
         );
-        Err(Failure::new(Code::Data, message))
+        Failure::new(Code::Data, message)
     }
 
     fn rules(&self) -> Rules {

@@ -7,13 +7,26 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// Whether [`listen`] would have the address; nobody can connect meanwhile.
+///
+/// # Errors
+/// If it would not.
+pub fn would_listen(address: SocketAddr) -> io::Result<()> {
+    socket(address)?.bind(&address.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
 /// A socket that listens on `address`.
 ///
 /// # Errors
 /// If the address cannot be had.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+    let socket = socket(address)?;
     // Connections inherit these from the listener, which saves six calls for each.
     socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;

@@ -13,7 +13,7 @@ mod signals;
 mod sys;
 
 pub use clock::Clock;
-pub use listen::listen;
+pub use listen::{listen, would_listen};
 pub use network::{Network, NotANetwork};
 pub use server::{Outside, Reload, Save, Server, Settings};
 pub use sys::{keep_memory_private, raise_descriptor_limit};

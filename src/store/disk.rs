@@ -208,27 +208,47 @@ fn make_missing(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn cannot_make(dir: &Path, e: &io::Error) -> OpenError {
+    OpenError::CannotCreate(format!("cannot make spool directory {}: {e}", dir.display()))
+}
+
 /// Makes `dir` if it is missing, and tightens its mode if others could look in.
 fn make_directory(dir: &Path) -> Result<(), OpenError> {
-    let cannot = |e: &io::Error| {
-        OpenError::CannotCreate(format!("cannot make spool directory {}: {e}", dir.display()))
-    };
-    make_missing(dir).map_err(|e| cannot(&e))?;
-    let found = fs::metadata(dir).map_err(|e| open_error(dir, &e))?;
-    if !found.is_dir() {
-        return Err(cannot(&io::ErrorKind::NotADirectory.into()));
-    }
-    if found.permissions().mode() & 0o077 != 0 {
-        if is_anothers(dir).map_err(|e| open_error(dir, &e))? {
-            return Err(OpenError::CannotCreate(format!(
-                "cannot make {} a spool directory: it holds other files, which nobody else could \
-                 reach any more",
-                dir.display()
-            )));
-        }
+    make_missing(dir).map_err(|e| cannot_make(dir, &e))?;
+    if check_directory(dir)? == Access::Shared {
         fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(|e| open_error(dir, &e))?;
     }
     Ok(())
+}
+
+/// Whether what is called `dir` can become a spool, and who has access to it now.
+fn check_directory(dir: &Path) -> Result<Access, OpenError> {
+    let found = fs::metadata(dir).map_err(|e| match e.kind() {
+        io::ErrorKind::NotADirectory => cannot_make(dir, &e),
+        _ => open_error(dir, &e),
+    })?;
+    if !found.is_dir() {
+        return Err(cannot_make(dir, &io::ErrorKind::NotADirectory.into()));
+    }
+    if found.permissions().mode() & 0o077 == 0 {
+        return Ok(Access::Full);
+    }
+    if is_anothers(dir).map_err(|e| open_error(dir, &e))? {
+        return Err(OpenError::CannotCreate(format!(
+            "cannot make {} a spool directory: it holds other files, which nobody else could \
+             reach any more",
+            dir.display()
+        )));
+    }
+    Ok(Access::Shared)
+}
+
+/// What [`FileDisk::open`] would say of `dir`, as far as its content tells, without changing it.
+///
+/// # Errors
+/// If it cannot become a spool. [`OpenError::Missing`] is none: it would be made.
+pub fn would_open(dir: &Path) -> Result<(), OpenError> {
+    check_directory(dir).map(|_| ())
 }
 
 /// Whether the directory was never a spool and holds what others may need. A backup of a spool

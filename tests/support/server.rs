@@ -297,7 +297,8 @@ impl Server {
         }
     }
 
-    /// Lowers its limit of descriptors, so that so many more can be opened, or raises it again. Returns whether that is possible here.
+    /// Lowers its limit of descriptors, so that so many more can be opened, or raises it again.
+    /// Returns whether that is possible here.
     pub fn limit_descriptors(&self, more: Option<usize>) -> bool {
         let folder = format!("/proc/{}/fd", self.pid());
         // The limit is one of numbers: the first that is free is the next to be given.

@@ -1,6 +1,6 @@
-//! What must hold of any bytes at all, one function a subject. `tests/properties.rs` tries them with
-//! bytes that proptest makes up and with those that `fuzz/corpus` keeps; cargo-fuzz, in `fuzz`,
-//! looks for others. A function panics where something does not hold.
+//! What must hold of any bytes at all, one function a subject. `tests/properties.rs` tries them
+//! with bytes that proptest makes up and with those that `fuzz/corpus` keeps; cargo-fuzz, in
+//! `fuzz`, looks for others. A function panics where something does not hold.
 //!
 //! They know the program's public face alone: bytes go in, and what comes out is compared with a
 //! slow and simple account of what it should be, or with what comes of it on the way back.

@@ -28,7 +28,8 @@ pub fn try_out(bytes: &[u8]) {
     }
 }
 
-/// Where a journal's batches may stand; no journal comes to the last two, nor is the first of them read.
+/// Where a journal's batches may stand; no journal comes to the last two, and the first of these is
+/// not read.
 const BATCHES: [u64; 5] = [1, 0, 1 << 40, u64::MAX - 1, BATCH_MOST - 999];
 
 /// A record whose checksum is right, whatever it says.
