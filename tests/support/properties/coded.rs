@@ -29,6 +29,10 @@ pub fn try_out(bytes: &[u8]) {
 
 fn call(line: &[u8], body: Option<&[u8]>) {
     let call = parse(line, body);
+    if call.request.is_ok() {
+        let texts = [Some(line), body].into_iter().flatten().map(String::from_utf8_lossy);
+        texts.for_each(|text| text.split('\n').for_each(assert_harmless));
+    }
     if let Some(tag) = call.tag {
         assert_eq!(legible(line), Some(tag), "what cannot be read keeps its tag");
     }

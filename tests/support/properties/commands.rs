@@ -20,6 +20,7 @@ pub fn try_out(line: &[u8]) {
             assert!(parse(again.as_bytes()) == Ok(command), "{line:?} and {again:?}");
             assert_eq!(format!("{command:?}"), command.verb().name(), "arguments are secrets");
             check(&command);
+            complete(&command, bare, &again);
         }
         Err(CommandFault::Blank) => assert!(bare.is_empty()),
         Err(CommandFault::Unknown(word)) => {
@@ -38,6 +39,26 @@ pub fn try_out(line: &[u8]) {
         }
         Err(CommandFault::Switch) => assert!(bare[..end].eq_ignore_ascii_case("coded")),
         Err(fault) => panic!("{line:?} is {fault:?}"),
+    }
+}
+
+/// No word that was typed is passed over.
+fn complete(command: &Command<'_>, line: &str, typed: &str) {
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split([' ', '\t']).filter(|word| !word.is_empty());
+        words.skip(1).map(str::to_lowercase).collect()
+    };
+    match command {
+        // These are typed in another form.
+        Command::WhoLast { .. } | Command::Help(Some(_)) => assert_eq!(words(line).len(), 1),
+        Command::Broadcast { list: None, .. } => {
+            let (line, typed) = (words(line), words(typed));
+            assert!(line == typed || line == typed[1..], "{line:?} {typed:?}");
+        }
+        Command::Send { to: Recipients::List(_), .. } => {
+            assert_eq!(words(&line.replace(')', ") ")), words(&typed.replace(')', ") ")));
+        }
+        _ => assert_eq!(words(line), words(typed)),
     }
 }
 
