@@ -14,6 +14,12 @@ pub const HASH_BYTES: usize = 32;
 /// Bytes of a salt that we make ourselves, as many as PostgreSQL's.
 pub const SALT_BYTES: usize = 16;
 
+/// SHA-256 of the bytes.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; HASH_BYTES] {
+    Sha256::digest(bytes).into()
+}
+
 /// Text in base64, as SCRAM's messages travel.
 #[must_use]
 pub fn encode_text(text: &str) -> String {

@@ -58,7 +58,7 @@
 //! | [`time`] | time as a value |
 //! | [`digits`] | numbers as text, fast |
 //! | [`crypto`] | HMAC, a password stretched in slices, forgetting |
-//! | [`scram`] | SCRAM-SHA-256, both ends: sign in without telling the password |
+//! | [`scram`] | SCRAM-SHA-256, both ends: sign in without telling the password, bound to TLS |
 //! | [`engine`] | hub and spool in the one order that keeps the promise |
 //! | [`logging`] | the log: one write a turn, one line an event |
 //! | **[`proto`]** | **bytes to values and back** |
@@ -112,8 +112,11 @@
 //! | `net::server` | the turn |
 //! | `net::listen` | the listening socket |
 //! | `net::server::accept`, `speak`, `memory` | who comes, what is said, who must go |
+//! | `net::server::secure` | who comes over TLS: handshakes, before the rules hear of them |
 //! | `net::guard` | which strangers come in: caps, penalties, early drop |
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
+//! | `net::ports::secure` | the same where TLS stands between the text and the socket |
+//! | `net::tls` | what TLS is at the server: a certificate, a session, its bytes |
 //! | `net::saves` | changes of the password file, without waiting for whoever has it locked |
 //! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |
 //! | **[`client`]** | **the other end of the wire** |
@@ -128,9 +131,12 @@
 //! | [`client::run`], `client::prompt` | its threads and its socket; what a person types at |
 //! | `client::hidden` | what a person types and nobody shall see |
 //! | [`client::keys`] | saved keys, so that no password need be kept |
+//! | [`client::trust`], [`client::known`] | the way to a server, and by what it is known |
+//! | [`client::stream`], `client::tls` | the socket, and TLS around it |
 //! | [`client::shown`] | texts of others made harmless, refusals in words, JSON |
 //! | **[`cli`]** | **the command line, one file a subcommand** |
 //! | `cli::server::check` | what a start would find, as a list of checks |
+//! | `cli::certificate` | the server's certificate: read, or made |
 
 pub mod cli;
 pub mod client;

@@ -206,6 +206,18 @@ pub const BARS_LOGGED_MS: u64 = 10_000;
 /// How long to wait before accepting again when descriptors are used up, in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 1000;
 
+/// Time that a stranger has to become a peer over TLS, in milliseconds: two round trips, and who
+/// takes longer does not speak TLS.
+pub const TLS_HANDSHAKE_MS: u64 = 10_000;
+/// Bytes of a handshake in which a peer must be done: the longest greeting, with keys that no
+/// quantum computer breaks, is a tenth of it.
+pub const TLS_HANDSHAKE_BYTES: usize = 16 << 10;
+/// Handshakes answered a turn, each 0.1 ms of work with a key of an elliptic curve: nobody else
+/// waits for a millisecond because of them. The others have the next turns.
+pub const TLS_HANDSHAKES_A_TURN: usize = 8;
+/// Bytes encrypted at once, before they are handed on.
+pub const TLS_WRITE_BYTES: usize = 64 << 10;
+
 /// Room kept ready on the disk for the journal, in MiB: two segments of 16. Messages are taken as
 /// long as one of them is whole; that one is for what must go on when the disk is full.
 pub const RESERVE_MIB: u32 = 32;
@@ -249,6 +261,7 @@ pub const USERS_RETRY_MS: u64 = 20;
 /// is a few flushes of the disk, so the last of them is saved within about a second.
 pub const PASSWORD_CHANGES: usize = 64;
 
+const _: () = assert!(TLS_HANDSHAKE_MS < SIGNIN_MS);
 const _: () = assert!(LINE_BYTES > BODY_BYTES + 16 + NAME_BYTES);
 const _: () = assert!(LINE_BYTES_BEFORE_SIGNIN > "signin ".len() + NAME_BYTES + 1 + PASSWORD_BYTES);
 const _: () =

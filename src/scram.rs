@@ -1,5 +1,7 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding, both ends: the client shows that
-//! it knows the password without telling it, and the server shows that it knows the account.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677), both ends: the client shows that it knows the password
+//! without telling it, and the server shows that it knows the account. Over TLS it is
+//! SCRAM-SHA-256-PLUS: both prove as well that they are the two ends of one TLS connection, by
+//! what it exports (RFC 9266), so that nobody can sit between two of them.
 //!
 //! A leaf: messages and keys go in, messages and verdicts come out. It knows no socket, and
 //! nonces are arguments. Nothing in here prints a secret.
@@ -27,18 +29,66 @@ pub const SCHEME: &str = "SCRAM-SHA-256";
 pub const NONCE_ENTROPY_BYTES: usize = 18;
 /// What the text form of [`Keys`] begins with.
 const KEYS: &str = "SCRAM-SHA-256-KEYS";
-/// The header of an exchange without channel binding and without another identity.
+/// The scheme's name where both ends prove the TLS connection, too.
+pub const SCHEME_PLUS: &str = "SCRAM-SHA-256-PLUS";
+/// Bytes that a TLS connection exports for the purpose (RFC 9266).
+pub const BINDING_BYTES: usize = 32;
+/// The headers of a first message, without another identity: the client binds nothing; it would,
+/// but the server does not offer it; it binds to what the TLS connection exports.
 const HEADER: &str = "n,,";
-/// The same in base64, as the client repeats it under its proof.
-const HEADER_REPEATED: &str = "biws";
+const HEADER_UNOFFERED: &str = "y,,";
+const HEADER_EXPORTER: &str = "p=tls-exporter,,";
+
+/// What only the two ends of one TLS connection know, exported under the label
+/// `EXPORTER-Channel-Binding`.
+pub type Binding = [u8; BINDING_BYTES];
+
+/// Over what a client signs in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// Without TLS.
+    Plain,
+    /// TLS, but the server does not offer to bind to it: it ends at somebody else, as at a proxy.
+    Unoffered,
+    /// TLS that ends at the server itself.
+    Exporter(Binding),
+}
+
+impl Channel {
+    fn header(&self) -> &'static str {
+        match self {
+            Self::Plain => HEADER,
+            Self::Unoffered => HEADER_UNOFFERED,
+            Self::Exporter(_) => HEADER_EXPORTER,
+        }
+    }
+
+    /// What the client repeats under its proof: the header, and what binds, in base64.
+    fn repeated(&self) -> String {
+        let mut bytes = self.header().as_bytes().to_vec();
+        if let Self::Exporter(binding) = self {
+            bytes.extend_from_slice(binding);
+        }
+        STANDARD.encode(bytes)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.header())
+    }
+}
 
 /// Why an exchange goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScramFault {
     /// The message does not have its parts in their order.
     Shape,
-    /// It asks for channel binding, which nothing here offers.
+    /// It asks for channel binding that this connection does not have.
     ChannelBinding,
+    /// The client would bind to the channel and believes that it was not offered, but it was:
+    /// somebody between the two has changed what the server said.
+    Downgrade,
     /// It wants to act as somebody else.
     OtherIdentity,
     /// It has a part that this program does not know.
@@ -65,7 +115,8 @@ impl fmt::Display for ScramFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shape => f.write_str("the SCRAM message does not have its parts in their order"),
-            Self::ChannelBinding => f.write_str("channel binding is not offered"),
+            Self::ChannelBinding => f.write_str("such channel binding is not offered"),
+            Self::Downgrade => f.write_str("channel binding is offered, and was not heard of"),
             Self::OtherIdentity => f.write_str("signing in for somebody else is not offered"),
             Self::Extension => f.write_str("the SCRAM message has an unknown extension"),
             Self::User => f.write_str("the user in the SCRAM message is not well formed"),
@@ -101,17 +152,28 @@ pub struct ClientFirst {
     nonce: String,
     /// The message behind its header, as it came.
     bare: String,
+    /// Over what it came, as far as the client proves it.
+    channel: Channel,
 }
 
-/// Reads `n,,n=<user>,r=<nonce>`, and nothing but that.
-pub fn client_first(text: &str) -> Result<ClientFirst, ScramFault> {
-    if text.starts_with("p=") || text.starts_with("y,") {
-        return Err(ScramFault::ChannelBinding);
-    }
-    if text.starts_with("n,a=") {
-        return Err(ScramFault::OtherIdentity);
-    }
-    let bare = text.strip_prefix(HEADER).ok_or(ScramFault::Shape)?;
+/// Reads `n,,n=<user>,r=<nonce>`, and nothing but that. Over TLS, of which `binding` was exported,
+/// `p=tls-exporter,,` may stand in the place of `n,,`; where it may not, `y,,` may.
+pub fn client_first(text: &str, binding: Option<&Binding>) -> Result<ClientFirst, ScramFault> {
+    let (channel, bare) = match (text.get(..2), binding) {
+        (Some("n,"), _) => (Channel::Plain, text.strip_prefix(HEADER)),
+        (Some("y,"), None) => (Channel::Unoffered, text.strip_prefix(HEADER_UNOFFERED)),
+        (Some("y,"), Some(_)) => return Err(ScramFault::Downgrade),
+        (Some("p="), Some(binding)) if text.starts_with("p=tls-exporter,") => {
+            (Channel::Exporter(*binding), text.strip_prefix(HEADER_EXPORTER))
+        }
+        (Some("p="), _) => return Err(ScramFault::ChannelBinding),
+        _ => return Err(ScramFault::Shape),
+    };
+    let is_for_another = text.split(',').nth(1).is_some_and(|part| part.starts_with("a="));
+    let bare = bare.ok_or(match is_for_another {
+        true => ScramFault::OtherIdentity,
+        false => ScramFault::Shape,
+    })?;
     if bare.starts_with("m=") {
         return Err(ScramFault::Extension);
     }
@@ -122,7 +184,7 @@ pub fn client_first(text: &str) -> Result<ClientFirst, ScramFault> {
         return Err(ScramFault::Extension);
     }
     check_nonce(nonce)?;
-    Ok(ClientFirst { user, nonce: nonce.into(), bare: bare.into() })
+    Ok(ClientFirst { user, nonce: nonce.into(), bare: bare.into(), channel })
 }
 
 /// A name without `=2C` and `=3D`.
@@ -159,6 +221,8 @@ pub struct Exchange {
     said: String,
     /// Where in `said` the whole nonce stands.
     nonce: std::ops::Range<usize>,
+    /// What the client must repeat under its proof.
+    repeated: Box<str>,
 }
 
 impl Exchange {
@@ -172,7 +236,7 @@ impl Exchange {
         let said = format!("{},{message},", first.bare);
         let begin = first.bare.len() + ",r=".len();
         let nonce = begin..begin + first.nonce.len() + nonce.len();
-        (Self { said, nonce }, message)
+        (Self { said, nonce, repeated: first.channel.repeated().into() }, message)
     }
 
     /// Looks at the client's last message. `Some`: it knows the password, and this is the server's
@@ -187,8 +251,8 @@ impl Exchange {
     ) -> Option<String> {
         let (unproved, proof) = client_final.rsplit_once(",p=")?;
         let (binding, nonce) = unproved.split_once(",r=")?;
-        if binding.strip_prefix("c=")? != HEADER_REPEATED || nonce != &self.said[self.nonce.clone()]
-        {
+        let repeated = binding.strip_prefix("c=")? == &*self.repeated;
+        if !repeated || nonce != &self.said[self.nonce.clone()] {
             return None;
         }
         let mut key = decode_hash(proof)?;
@@ -320,6 +384,7 @@ pub struct ClientExchange {
     bare: String,
     /// Our part of the nonce.
     nonce: String,
+    channel: Channel,
     /// The server has asked, and the answer is being worked out.
     answering: Option<Answering>,
     /// Once the server has asked: the keys, and the server's signature to expect.
@@ -330,11 +395,11 @@ impl ClientExchange {
     /// Begins: what to remember, and the client's first message. `nonce` is fresh, and of
     /// printable ASCII without a comma; [`nonce`] makes one.
     #[must_use]
-    pub fn begin(user: &str, nonce: &str) -> (Self, String) {
+    pub fn begin(user: &str, nonce: &str, channel: Channel) -> (Self, String) {
         let user = user.replace('=', "=3D").replace(',', "=2C");
         let bare = format!("n={user},r={nonce}");
-        let message = format!("{HEADER}{bare}");
-        (Self { bare, nonce: nonce.into(), answering: None, answered: None }, message)
+        let message = format!("{}{bare}", channel.header());
+        (Self { bare, nonce: nonce.into(), channel, answering: None, answered: None }, message)
     }
 
     /// Begins to answer the server's first message; [`ClientExchange::work`] goes on with it.
@@ -362,7 +427,7 @@ impl ClientExchange {
             }
             Secret::Keys(_) => return Err(ScramFault::OldKeys),
         };
-        let unproved = format!("c={HEADER_REPEATED},r={nonce}");
+        let unproved = format!("c={},r={nonce}", self.channel.repeated());
         let said = format!("{},{server_first},{unproved}", self.bare);
         self.answering = Some(Answering { source, said, unproved });
         Ok(())
@@ -472,13 +537,13 @@ mod tests {
     }
 
     fn begun() -> Exchange {
-        let first = client_first(CLIENT_FIRST).unwrap();
+        let first = client_first(CLIENT_FIRST, None).unwrap();
         Exchange::begin(&first, &salt(), 4096, SERVER_NONCE).0
     }
 
     #[test]
     fn the_server_of_rfc_7677() {
-        let first = client_first(CLIENT_FIRST).unwrap();
+        let first = client_first(CLIENT_FIRST, None).unwrap();
         assert_eq!(first.user, "user");
         let (exchange, message) = Exchange::begin(&first, &salt(), 4096, SERVER_NONCE);
         assert_eq!(message, SERVER_FIRST);
@@ -494,7 +559,9 @@ mod tests {
             ("", ScramFault::Shape),
             ("n,n=user,r=abc", ScramFault::Shape),
             ("p=tls-unique,,n=user,r=abc", ScramFault::ChannelBinding),
-            ("y,,n=user,r=abc", ScramFault::ChannelBinding),
+            ("p=tls-exporter,,n=user,r=abc", ScramFault::ChannelBinding),
+            ("y,n=user,r=abc", ScramFault::Shape),
+            ("y,a=boss,n=user,r=abc", ScramFault::OtherIdentity),
             ("n,a=boss,n=user,r=abc", ScramFault::OtherIdentity),
             ("n,,m=x,n=user,r=abc", ScramFault::Extension),
             ("n,,n=user,r=abc,x=y", ScramFault::Extension),
@@ -512,11 +579,42 @@ mod tests {
             (&format!("n,,n=user,r={}", "x".repeat(NONCE_BYTES_MOST + 1)), ScramFault::Nonce),
             (&format!("n,,n={},r=x", "x".repeat(97)), ScramFault::User),
         ] {
-            assert_eq!(client_first(text), Err(fault), "{text:?}");
+            assert_eq!(client_first(text, None), Err(fault), "{text:?}");
         }
-        assert_eq!(client_first("n,,n=a=2Cb=3D=3Dc,r=x").unwrap().user, "a,b==c");
-        assert_eq!(client_first("n,,n=käthe,r=x").unwrap().user, "käthe");
-        assert!(client_first(&format!("n,,n=a,r={}", "x".repeat(NONCE_BYTES_MOST))).is_ok());
+        assert_eq!(client_first("n,,n=a=2Cb=3D=3Dc,r=x", None).unwrap().user, "a,b==c");
+        assert_eq!(client_first("n,,n=käthe,r=x", None).unwrap().user, "käthe");
+        assert!(client_first(&format!("n,,n=a,r={}", "x".repeat(NONCE_BYTES_MOST)), None).is_ok());
+    }
+
+    /// Both ends of an exchange over these channels; whether the server believes the client.
+    fn meet(client: Channel, server: Option<&Binding>) -> Result<bool, ScramFault> {
+        let (mut exchange, first) = ClientExchange::begin("user", "nonce", client);
+        let (stored, key) = pencil_once();
+        let first = client_first(&first, server)?;
+        let (begun, challenge) = Exchange::begin(&first, &salt(), 4096, "servers");
+        exchange.answer(&challenge, Secret::Password(b"pencil")).unwrap();
+        let last = exchange.work(u32::MAX).unwrap();
+        let proof = begun.finish(&last, &stored, &key);
+        Ok(proof.is_some_and(|proof| exchange.verify(&proof).is_ok()))
+    }
+
+    #[test]
+    fn both_ends_of_one_tls_connection_and_of_no_other() {
+        let (ours, theirs) = ([1; BINDING_BYTES], [2; BINDING_BYTES]);
+        let exporter = Channel::Exporter;
+        assert_eq!(meet(exporter(ours), Some(&ours)), Ok(true));
+        assert_eq!(meet(exporter(ours), Some(&theirs)), Ok(false), "somebody sits between");
+        assert_eq!(meet(exporter(ours), None), Err(ScramFault::ChannelBinding));
+        assert_eq!(meet(Channel::Unoffered, None), Ok(true), "it ends at a proxy");
+        assert_eq!(meet(Channel::Unoffered, Some(&ours)), Err(ScramFault::Downgrade));
+        assert_eq!(meet(Channel::Plain, Some(&ours)), Ok(true), "a client that binds nothing");
+        assert_eq!(meet(Channel::Plain, None), Ok(true));
+        for text in ["p=tls-exporterx,,n=a,r=b", "p=tls-unique,,n=a,r=b", "p=,,n=a,r=b"] {
+            assert_eq!(client_first(text, Some(&ours)), Err(ScramFault::ChannelBinding), "{text}");
+        }
+        let first = client_first("p=tls-exporter,a=boss,n=a,r=b", Some(&ours));
+        assert_eq!(first, Err(ScramFault::OtherIdentity));
+        assert_eq!(format!("{:?}", exporter(ours)), "p=tls-exporter,,", "it is a secret");
     }
 
     #[test]
@@ -546,7 +644,8 @@ mod tests {
 
     #[test]
     fn the_client_of_rfc_7677() {
-        let (mut exchange, first) = ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO");
+        let (mut exchange, first) =
+            ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO", Channel::Plain);
         assert_eq!(first, CLIENT_FIRST);
         assert_eq!(exchange.verify(SERVER_FINAL), Err(ScramFault::Shape), "not yet");
         assert_eq!(exchange.work(u32::MAX), None, "nobody has asked");
@@ -563,7 +662,7 @@ mod tests {
         assert_eq!(exchange.verify("e=invalid-proof"), Err(ScramFault::Shape));
         let keys = exchange.keys().unwrap().clone();
         assert_eq!(Keys::parse(&keys.to_text()), Some(keys.clone()));
-        let (mut again, _) = ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO");
+        let (mut again, _) = ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO", Channel::Plain);
         again.answer(SERVER_FIRST, Secret::Keys(&keys)).unwrap();
         assert_eq!(again.work(0).as_deref(), Some(CLIENT_FINAL), "no rounds");
         for (from, to) in [("i=4096", "i=4097"), ("s=W2", "s=X2")] {
@@ -598,7 +697,8 @@ mod tests {
             ("r=rOp", "m=x,r=rOp", ScramFault::Extension),
             ("r=rOp", "e=other-error,r=rOp", ScramFault::Shape),
         ] {
-            let (mut exchange, _) = ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO");
+            let (mut exchange, _) =
+                ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO", Channel::Plain);
             let text = SERVER_FIRST.replacen(from, to, 1);
             let answer = exchange.answer(&text, Secret::Password(b"pencil"));
             assert_eq!(answer, Err(fault), "{text}");
@@ -610,8 +710,8 @@ mod tests {
     #[test]
     fn both_ends_understand_any_name() {
         for user in ["fred", "a,b=c", "=2C", "käthe"] {
-            let (_, message) = ClientExchange::begin(user, "nonce");
-            assert_eq!(client_first(&message).unwrap().user, user);
+            let (_, message) = ClientExchange::begin(user, "nonce", Channel::Plain);
+            assert_eq!(client_first(&message, None).unwrap().user, user);
         }
     }
 
@@ -624,7 +724,7 @@ mod tests {
         let ((stored, server), rounds) = (pencil(), 200_000_u32);
         let start = now();
         for _ in 0..rounds {
-            let first = client_first(CLIENT_FIRST).unwrap();
+            let first = client_first(CLIENT_FIRST, None).unwrap();
             let (exchange, _) = Exchange::begin(&first, &salt(), 4096, SERVER_NONCE);
             assert!(exchange.finish(CLIENT_FINAL, &stored, &server).is_some());
         }
@@ -636,7 +736,8 @@ mod tests {
         fn any_text_from_a_server_is_a_fault(
             text in "\\PC*|r=rOprNGfwEbeRWgbNEkqO[!-~]*,s=[A-Z]*=*,i=[0-9]{0,4}",
         ) {
-            let (mut exchange, _) = ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO");
+            let (mut exchange, _) =
+                ClientExchange::begin("user", "rOprNGfwEbeRWgbNEkqO", Channel::Plain);
             _ = exchange.answer(&text, Secret::Password(b"pencil"));
             prop_assert!(exchange.verify(&text).is_err());
             prop_assert!(Keys::parse(&text).is_none());
@@ -644,7 +745,7 @@ mod tests {
 
         #[test]
         fn any_text_is_a_message_or_a_fault(text in "\\PC*|n,,n=[a=2C3D,]*,r=[!-~]*") {
-            _ = client_first(&text);
+            _ = client_first(&text, None);
             let (stored, server) = pencil_once();
             prop_assert_eq!(begun().finish(&text, &stored, &server), None);
         }

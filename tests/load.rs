@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use mms::core::event::{Conn, Event, Trust};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
 use mms::engine::Engine;
-use mms::scram::{ClientExchange, Keys, Secret};
+use mms::scram::{Channel, ClientExchange, Keys, Secret};
 use mms::store::disk::FileDisk;
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
@@ -106,7 +106,8 @@ fn sign_ins_by_scram() {
 
 /// Connects, signs in and out again.
 fn scram(server: &Server, user: &str, kind: &str, keys: &Keys) {
-    let (mut exchange, first) = ClientExchange::begin(user, "fyko+d2lbbFgONRv9qkxdawL");
+    let (mut exchange, first) =
+        ClientExchange::begin(user, "fyko+d2lbbFgONRv9qkxdawL", Channel::Plain);
     let mut client = server.connect();
     let first = STANDARD.encode(first);
     client.send(format!("coded 1\nsignin {user} {kind} scram {first}\n").as_bytes());

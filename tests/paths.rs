@@ -15,7 +15,7 @@ use mms::limits::{CREDIT_LETTERS, PASSWORD_CHANGES, PROBE_DEAD_MS, ROUNDS_A_SLIC
 use mms::proto::name::UserName;
 use mms::proto::plain;
 use mms::proto::reply::Flushed;
-use mms::scram::{ClientExchange, Secret};
+use mms::scram::{Channel, ClientExchange, Secret};
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
 use std::net::IpAddr;
@@ -694,7 +694,7 @@ fn a_right_proof_ends_the_row_of_failures() {
         house.run();
         house.event(Event::Closed { conn: Conn(1), end: End::Broken });
     }
-    let (mut exchange, first) = ClientExchange::begin("fred", "nonce");
+    let (mut exchange, first) = ClientExchange::begin("fred", "nonce", Channel::Plain);
     let verifier = &entries(&[("fred", 4096)])[0].1;
     house.line(0, &format!("passwd scram {} {verifier}", encode_text(&first)));
     house.run();

@@ -17,7 +17,7 @@ use mms::proto::name::{NameFault, UserName};
 use mms::proto::password::PasswordFault;
 use mms::proto::plain;
 use mms::proto::reply::{
-    Barred, Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply, Unwatched,
+    Barred, Binds, Farewell, Fates, Flushed, Names, Prompt, Refusal, Reply, Unwatched,
 };
 use mms::proto::text::TextFault;
 use std::collections::BTreeMap;
@@ -116,7 +116,7 @@ fn replies() -> Vec<Reply> {
         Reply::Sent { .. } => Reply::Sent { to: name(), id },
         Reply::Saved { .. } => Reply::Saved { to: name(), id },
         Reply::Known(_) => Reply::Known(id),
-        Reply::Switched => Reply::Switched,
+        Reply::Switched(_) => Reply::Switched(Binds::Exporter),
         Reply::Challenge(_) => Reply::Challenge("cj0x".into()),
         Reply::Pong => Reply::Pong,
         Reply::Ping => Reply::Ping,
@@ -493,7 +493,7 @@ fn every_limit_is_what_limits_rs_says() {
         PENALTY_FAILED_MS PENALTY_NOTHING_TRIED_MS PENALTY_TOO_SLOW_MS PENALTY_FROM_MS
         PENALTY_MOST_MS SOURCES BUFFERS_MIB SHED_FROM_PERCENT WORK_A_TURN WORK_A_SHARE
         NONCE_BYTES_MOST ROUNDS_LEAST ROUNDS_OWN_MOST PASSWORD_CHANGES USERS_LOCK_MS
-        RESERVE_MIB FILL_RETRY_MS
+        RESERVE_MIB FILL_RETRY_MS TLS_HANDSHAKE_MS TLS_HANDSHAKE_BYTES
     );
     for (name, value) in &known {
         let [row] = &rows(name)[..] else { panic!("not one row for {name}") };

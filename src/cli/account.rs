@@ -3,8 +3,10 @@
 
 use super::{Code, Failure};
 use crate::client::keys::{self, KeysError};
+use crate::client::known::{Fingerprint, KnownHosts};
 use crate::client::link::{Credential, Login, Password, Why};
 use crate::client::oneshot::Trouble;
+use crate::client::trust::{Distrust, Route, Security, Trust};
 use crate::limits::PASSWORD_BYTES;
 use crate::proto::coded_client::Kind;
 use crate::proto::name::UserName;
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// The port of a server that is named without one.
 const PORT: u16 = 1060;
+/// The same over TLS.
+const TLS_PORT: u16 = 1061;
 
 /// Which server, as whom.
 #[derive(Debug, Args)]
@@ -36,15 +40,60 @@ pub struct Account {
 /// Which server.
 #[derive(Debug, Args)]
 pub struct ServerArg {
-    /// The server.
-    #[arg(long, value_name = "HOST:PORT", env = "MMS_SERVER", default_value = "127.0.0.1:1060")]
+    /// The server; without a port it is 1060, over TLS 1061.
+    #[arg(long, value_name = "HOST:PORT", env = "MMS_SERVER", default_value = "127.0.0.1")]
     server: String,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// Whether the way there is TLS, and by what the server is known.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TlsArgs {
+    /// Connect over TLS. The server is known by the certificate that it shows at the first time;
+    /// that is kept in known_hosts in $XDG_DATA_HOME/mms or ~/.local/share/mms.
+    #[arg(long, env = "MMS_TLS", value_parser = clap::builder::FalseyValueParser::new())]
+    tls: bool,
+    /// The same, with the server that has the certificate of this fingerprint.
+    #[arg(long, value_name = "SHA256:…", env = "MMS_TLS_FINGERPRINT", conflicts_with = "ca")]
+    tls_fingerprint: Option<Fingerprint>,
+    /// The same, with the server for whose name one of the certificates in this PEM file vouches.
+    #[arg(long, value_name = "FILE", env = "MMS_CA")]
+    ca: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn is_wanted(&self) -> bool {
+        self.tls || self.tls_fingerprint.is_some() || self.ca.is_some()
+    }
+
+    /// The way to this server.
+    pub fn route(&self, address: &str) -> Result<Route, Failure> {
+        let wrong = |message: String| Failure::new(Code::Config, message);
+        let security = match (self.tls_fingerprint, &self.ca) {
+            _ if !self.is_wanted() => Security::Plain,
+            (Some(fingerprint), _) => Security::Tls(Trust::Pinned(fingerprint)),
+            (None, Some(path)) => {
+                let read = std::fs::read(path);
+                let pem = read.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+                Security::Tls(Trust::Authority(pem, path.clone()))
+            }
+            (None, None) => {
+                let nowhere = "nowhere to keep who is known: neither HOME nor XDG_DATA_HOME names \
+                               an absolute folder; give --tls-fingerprint or --ca";
+                let folder = data_folder().ok_or_else(|| wrong(nowhere.into()))?;
+                Security::Tls(Trust::FirstUse(KnownHosts::new(&folder)))
+            }
+        };
+        Ok(Route { address: address.into(), security, tell })
+    }
 }
 
 impl ServerArg {
     /// `host:port`, with the usual port if none is given.
     pub fn address(&self) -> Result<String, Failure> {
         let server = &*self.server;
+        let usual = if self.tls.is_wanted() { TLS_PORT } else { PORT };
         let wrong = || {
             let message = format!("{server:?} is no server; it is HOST:PORT, as in localhost:1060");
             Failure::new(Code::Usage, message)
@@ -52,8 +101,8 @@ impl ServerArg {
         let (host, port) = match server.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port),
             // A bare IPv6 address.
-            Some(_) if !server.ends_with(']') => return Ok(format!("[{server}]:{PORT}")),
-            _ => return Ok(format!("{server}:{PORT}")),
+            Some(_) if !server.ends_with(']') => return Ok(format!("[{server}]:{usual}")),
+            _ => return Ok(format!("{server}:{usual}")),
         };
         let port: u16 = port.parse().map_err(|_| wrong())?;
         if host.is_empty() || port == 0 {
@@ -61,17 +110,28 @@ impl ServerArg {
         }
         Ok(format!("{host}:{port}"))
     }
+
+    /// The way to it.
+    pub fn route(&self) -> Result<Route, Failure> {
+        self.tls.route(&self.address()?)
+    }
 }
 
 impl Account {
     /// An account that was not given as options.
     pub fn new(server: String, user: Option<String>, password_file: Option<PathBuf>) -> Self {
-        Self { server: ServerArg { server }, user, password_file, password_stdin: false }
+        let tls = TlsArgs::default();
+        Self { server: ServerArg { server, tls }, user, password_file, password_stdin: false }
     }
 
     /// `host:port`.
     pub fn address(&self) -> Result<String, Failure> {
         self.server.address()
+    }
+
+    /// The way to the server.
+    pub fn route(&self) -> Result<Route, Failure> {
+        self.server.route()
     }
 
     /// Whether the password comes from stdin, so that nothing else can.
@@ -232,6 +292,9 @@ fn code(trouble: &Trouble) -> Code {
         }
         Trouble::TimedOut(_) => Code::TryLater,
         Trouble::NoEntropy(_) => Code::Io,
+        Trouble::Tls(Distrust::Files(_)) => Code::Config,
+        Trouble::Tls(Distrust::Absent) => Code::Usage,
+        Trouble::Tls(_) => Code::Protocol,
         Trouble::Closed(why) => match why {
             Why::Lost | Why::TurnedAway(_) => Code::TryLater,
             Why::Refused(refused) => match refused.code {

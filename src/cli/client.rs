@@ -1,12 +1,13 @@
 //! `mms client`: the companion of a person at a terminal, or of a program behind a pipe.
 
-use super::account::{self, Account, failure};
+use super::account::{self, Account, TlsArgs, failure};
 use super::{Code, Failure};
 use crate::client::link::{Credential, Login, Why};
 use crate::client::model::End;
 use crate::client::oneshot::Trouble;
 use crate::client::run::{self, Setup};
 use crate::client::screen::Look;
+use crate::client::trust::Route;
 use crate::net::Clock;
 use crate::proto::coded_client::Kind;
 use crate::proto::name::UserName;
@@ -50,6 +51,8 @@ pub struct Client {
     /// A file whose first line is the password.
     #[arg(long, value_name = "FILE", env = "MMS_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Do not ring at a message.
     #[arg(long)]
     no_bell: bool,
@@ -66,9 +69,10 @@ impl Client {
             account = self.account(&host, Some(asked_name(out)?));
         }
         let (address, mut login) = account.login(Kind::Online)?;
+        let route = self.tls.route(&address)?;
         loop {
             let by_keys = matches!(login.credential, Credential::Keys(_));
-            let trouble = match run::run(self.setup(&address, &login, person)) {
+            let trouble = match run::run(self.setup(&route, &login, person)) {
                 Ok(End::Left) => return Ok(()),
                 Ok(End::Unanswered(lines)) => {
                     let s = if lines == 1 { "" } else { "s" };
@@ -101,13 +105,13 @@ impl Client {
         Account::new(format!("{host}:{}", self.port), user, self.password_file.clone())
     }
 
-    fn setup(&self, address: &str, login: &Login, person: bool) -> Setup<FileDisk> {
+    fn setup(&self, route: &Route, login: &Login, person: bool) -> Setup<FileDisk> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_none_or(|term| term == "dumb");
         let colour = person && !dumb && set("NO_COLOR").is_none();
         let clock = Clock::start();
         Setup {
-            address: address.into(),
+            route: route.clone(),
             login: login.clone(),
             inboxes: Box::new(|| shared(account::data_folder(), "XDG_DATA_HOME")),
             config: Box::new(|| shared(account::folder(), "XDG_CONFIG_HOME")),

@@ -48,12 +48,13 @@ impl Login {
     /// Signs in, and keeps what it took.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let (address, login) = self.account.login_by_password()?;
+        let route = self.account.route()?;
         // Before anybody is asked: where would they go?
         let path = keys_path(&address, &login.user)?;
         let clock = Clock::start();
         let now = || clock.now().mono;
         let until = now().plus(30_000);
-        let errand = Errand { server: &address, login: &login, clock: &now, until };
+        let errand = Errand { server: &route, login: &login, clock: &now, until };
         let conversation =
             Conversation::open(&errand).map_err(|trouble| failure(&address, &trouble))?;
         if let Some(made) = conversation.link.keys() {

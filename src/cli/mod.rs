@@ -1,6 +1,11 @@
 //! The command line: clap definitions, one file a subcommand.
 
 pub mod account;
+#[cfg(feature = "tls")]
+mod certificate;
+#[cfg(not(feature = "tls"))]
+#[path = "certificate_absent.rs"]
+mod certificate;
 pub mod client;
 mod lines;
 pub mod login;

@@ -93,6 +93,7 @@ impl Recv {
     /// Takes letters until there is no more to take, or to wait for.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let (address, login) = self.account.login(Kind::Listener)?;
+        let route = self.account.route()?;
         let clock = Clock::start();
         let now = || clock.now().mono;
         let waits = self.count.is_some() || self.follow;
@@ -106,7 +107,7 @@ impl Recv {
         let mut taken = Taken::default();
         loop {
             let patience = now().plus(PATIENCE_MS).min(until);
-            let errand = Errand { server: &address, login: &login, clock: &now, until: patience };
+            let errand = Errand { server: &route, login: &login, clock: &now, until: patience };
             let Err(end) = self.once(&errand, until, &mut tries, &mut taken, out) else {
                 continue;
             };

@@ -140,11 +140,12 @@ impl Sending {
             return Err(Failure::new(Code::Usage, message));
         }
         let (address, login) = self.account.login(Kind::Tool)?;
+        let route = self.account.route()?;
         let clock = Clock::start();
         let now = || clock.now().mono;
         let timeout_ms = self.timeout.saturating_mul(1000);
         let until = now().plus(timeout_ms);
-        let errand = Errand { server: &address, login: &login, clock: &now, until };
+        let errand = Errand { server: &route, login: &login, clock: &now, until };
         let wait = match self.wait {
             Wait::Queued => sender::Wait::Stored,
             Wait::Delivered => sender::Wait::Delivered,

@@ -1,6 +1,7 @@
 //! `mms server`: options to settings, and the order in which a server comes up. Whatever is wrong
 //! is found before anything is changed: users, port, log, spool.
 
+use super::certificate::{self, Source};
 use super::{Code, Failure};
 use crate::core::event::Saved;
 use crate::core::hub::{Duplicate, Rules, SelfSend};
@@ -13,8 +14,8 @@ use crate::limits::{
 };
 use crate::logging::{self, LogFile};
 use crate::net::{
-    Clock, Network, Outside, Server as Loop, Settings, keep_memory_private, listen,
-    raise_descriptor_limit,
+    Certificate, Clock, Listener, Network, Outside, Server as Loop, Settings, keep_memory_private,
+    listen, raise_descriptor_limit,
 };
 use crate::proto::name::UserName;
 use crate::proto::reply::Flushed;
@@ -37,19 +38,20 @@ mod check;
 Examples:
   mms server 1060 users                       then: telnet localhost 1060
   mms server 0 users                          a free port; it is printed
-  mms server 1060 users --bind 0.0.0.0        reachable from other machines
+  mms server 1060 users --tls 1061            reachable from other machines, over TLS
+  mms server 1060 users --bind 0.0.0.0        the same without: who is on the way reads along
   TIME_OUT=600 mms server 1060 users          sign off who is idle for 10 minutes
   mms server 1060 users --check               what a start would find; changes nothing
 
 It prints 'mms: listening on ADDRESS:PORT' when it is ready. SIGTERM or Ctrl-C stop it in order;
-SIGHUP reads the password file again and reopens the log. An argument goes before the
-environment, the environment before the default.
+SIGHUP reads the password file and the certificate again and reopens the log. An argument goes
+before the environment, the environment before the default.
 
 Exit codes: 0 stopped in order; 64 the command line is wrong; 65 the spool is damaged, and
---strict was given; 66 the password file is missing or cannot be read; 69 the port is in use; 73
-the spool or the log cannot be made; 74 the disk failed, and nothing was confirmed that is not
-stored; 75 another server has the spool; 77 no permission; 78 the password file is wrong, or the
-spool is of a newer version.")]
+--strict was given; 66 the password file or the certificate is missing or cannot be read; 69 the
+port is in use; 73 the spool or the log cannot be made; 74 the disk failed, and nothing was
+confirmed that is not stored; 75 another server has the spool; 77 no permission; 78 the password
+file or the certificate is wrong, or the spool is of a newer version.")]
 pub struct Server {
     /// The TCP port, 0 to 65535; 0 takes a free one
     #[arg(value_parser = port, allow_negative_numbers = true)]
@@ -59,6 +61,19 @@ pub struct Server {
     /// The address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = address)]
     bind: IpAddr,
+    /// The TCP port for connections over TLS, 0 for a free one; without it there are none
+    #[arg(long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
+    tls: Option<u16>,
+    /// The address to listen on for TLS; :: is all of them, those of IPv4 too
+    #[arg(long, value_name = "ADDRESS", default_value = "::", value_parser = address)]
+    tls_bind: IpAddr,
+    /// The certificate for TLS in PEM, with those that vouch for it behind it; without it one is
+    /// made at the first start and kept in the spool
+    #[arg(long, value_name = "FILE", requires = "tls", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of the certificate in PEM, without a passphrase
+    #[arg(long, value_name = "FILE", requires = "tls", requires = "cert")]
+    key: Option<PathBuf>,
     /// The directory for messages that wait
     #[arg(long, value_name = "DIR", default_value = "spool")]
     spool: PathBuf,
@@ -193,14 +208,24 @@ impl Server {
         for warning in &users.warnings {
             _ = writeln!(io::stderr(), "mms: {warning}");
         }
-        let address = SocketAddr::new(self.bind, self.port);
-        let listener = listen(address).map_err(|e| cannot_listen(address, &e))?;
-        let address = listener.local_addr().map_err(|e| cannot_listen(address, &e))?;
+        let given = match (&self.cert, &self.key) {
+            (Some(chain), Some(key)) => Some(certificate::read(&Source { chain, key })?),
+            _ => None,
+        };
+        let (listener, address) = door(SocketAddr::new(self.bind, self.port), "--bind")?;
+        let tls_door =
+            self.tls.map(|port| door(SocketAddr::new(self.tls_bind, port), "--tls-bind"));
+        let tls_door = tls_door.transpose()?;
         let mut disk = FileDisk::open(&self.spool).map_err(cannot_open_spool)?;
         let log = logging::start(&self.log).map_err(|e| self.cannot_log(&e))?;
         if self.strict {
             self.refuse_damage(&mut disk)?;
         }
+        let tls = match (tls_door, given) {
+            (None, _) => None,
+            (Some(door), Some(given)) => Some((door, given)),
+            (Some(door), None) => Some((door, certificate::own(&mut disk, &self.spool)?)),
+        };
         let clock = Clock::start();
         let (engine, recovery) = Engine::open(
             disk,
@@ -218,14 +243,20 @@ impl Server {
             buffer_bytes: self.buffers << 20,
             seed: seed()?,
         };
-        let server = Loop::new(engine, listener, settings)
-            .map_err(|e| Failure::new(Code::Io, format!("cannot set up the event loop: {e}")))?;
-        info!("listening on {address}");
-        log::logger().flush();
-        // Nobody may be reading it; whoever is waits for this line.
-        _ = writeln!(out, "mms: listening on {address}").and_then(|()| out.flush());
-        let outside =
-            Outside { reload: &mut || self.reload(&log), save: &mut |save| self.save(save) };
+        let failed = |e| Failure::new(Code::Io, format!("cannot set up the event loop: {e}"));
+        let mut server = Loop::new(engine, listener, settings).map_err(failed)?;
+        let mut lines = vec![format!("listening on {address}")];
+        if let Some(((listener, address), certificate)) = tls {
+            let fingerprint = certificate::shown(&certificate);
+            lines.push(format!("listening on {address} with TLS, certificate {fingerprint}"));
+            server.listen_for_tls(listener, certificate).map_err(failed)?;
+        }
+        self.tell(&lines, address, out);
+        let outside = Outside {
+            reload: &mut || self.reload(&log),
+            renew: &mut || self.renew(),
+            save: &mut |save| self.save(save),
+        };
         server.run(&clock, outside).map_err(|e| {
             error!("the disk failed: {e}");
             log::logger().flush();
@@ -243,6 +274,46 @@ impl Server {
     fn cannot_log(&self, e: &io::Error) -> Failure {
         let path = self.log.display();
         Failure::new(Code::CannotCreate, format!("cannot write the log {path}: {e}; use --log"))
+    }
+
+    /// Tells where it listens, and who cannot come that way. Nobody may be reading it; whoever is
+    /// waits for the first line.
+    fn tell(&self, lines: &[String], address: SocketAddr, out: &mut dyn Write) {
+        for line in lines {
+            info!("{line}");
+        }
+        log::logger().flush();
+        let mut text: String = lines.iter().map(|line| format!("mms: {line}\n")).collect();
+        if address.ip().is_loopback() {
+            let others = match self.tls {
+                None => "--tls PORT lets others in, encrypted; --bind 0.0.0.0 as it is",
+                Some(_) => "others come by TLS; --bind 0.0.0.0 lets them in without",
+            };
+            text += &format!(
+                "mms: {address} is for this machine only: without TLS anybody on the way could \
+                 read passwords and messages; {others}\n"
+            );
+        }
+        _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    /// What SIGHUP asks for, of the certificate.
+    fn renew(&self) -> Option<Certificate> {
+        let own = self.spool.join(certificate::FILE);
+        let source = match (&self.cert, &self.key) {
+            (Some(chain), Some(key)) => Source { chain, key },
+            _ => Source { chain: &own, key: &own },
+        };
+        match certificate::read(&source) {
+            Ok(certificate) => {
+                info!("certificate read again: {}", certificate::shown(&certificate));
+                Some(certificate)
+            }
+            Err(e) => {
+                error!("certificate not read again, the old one is kept: {e}");
+                None
+            }
+        }
     }
 
     /// What `--strict` is for. Nothing has been changed yet.
@@ -348,7 +419,15 @@ fn seed() -> Result<u64, Failure> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
+/// Listens there. `option`: what says where.
+fn door(address: SocketAddr, option: &str) -> Result<(Listener, SocketAddr), Failure> {
+    let failed = |e: io::Error| cannot_listen(address, option, &e);
+    let listener = listen(address).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+fn cannot_listen(address: SocketAddr, option: &str, e: &io::Error) -> Failure {
     let port = address.port();
     match e.kind() {
         ErrorKind::AddrInUse => Failure::new(
@@ -365,11 +444,11 @@ fn cannot_listen(address: SocketAddr, e: &io::Error) -> Failure {
         ),
         ErrorKind::AddrNotAvailable => Failure::new(
             Code::Unavailable,
-            format!("this machine has no address {}; use another --bind", address.ip()),
+            format!("this machine has no address {}; use another {option}", address.ip()),
         ),
         _ => Failure::new(
             Code::Unavailable,
-            format!("cannot listen on {address}: {e}; choose another port or --bind"),
+            format!("cannot listen on {address}: {e}; choose another port or {option}"),
         ),
     }
 }

@@ -55,10 +55,11 @@ impl Who {
     /// Asks and prints.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let (address, login) = self.account.login(Kind::Tool)?;
+        let route = self.account.route()?;
         let clock = Clock::start();
         let now = || clock.now().mono;
         let until = now().plus(30_000);
-        let errand = Errand { server: &address, login: &login, clock: &now, until };
+        let errand = Errand { server: &route, login: &login, clock: &now, until };
         let answer = who(&errand).map_err(|trouble| failure(&address, &trouble))?;
         let (online, offline, more) = match answer {
             Answer::Who { online, offline, more } => (online, offline, more),
@@ -102,10 +103,11 @@ impl Ping {
     /// Asks once.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let address = self.server.address()?;
+        let route = self.server.route()?;
         let clock = Clock::start();
         let now = || clock.now().mono;
         let begun = now();
-        knock(&address, &now, begun.plus(self.timeout.saturating_mul(1000)))
+        knock(&route, &now, begun.plus(self.timeout.saturating_mul(1000)))
             .map_err(|trouble| failure(&address, &trouble))?;
         put(out, &format!("{address} answers after {} ms\n", now().since(begun)))
     }

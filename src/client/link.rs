@@ -16,8 +16,9 @@ use crate::crypto::wipe;
 use crate::proto::coded_client::{
     self as coded, Answer, Ask, Kind, Letter, LineFault, Reader, Refused, Said, ServerLine,
 };
+use crate::proto::plain;
 use crate::proto::receipt::Receipt;
-use crate::scram::{self, ClientExchange, Keys, NONCE_ENTROPY_BYTES, ScramFault, Secret};
+use crate::scram::{self, Channel, ClientExchange, Keys, NONCE_ENTROPY_BYTES, ScramFault, Secret};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,6 +32,8 @@ const ROUNDS_AT_ONCE: u32 = 50_000;
 /// Tags of the two halves of a sign-in.
 const SIGN_IN: &str = "signin";
 const AUTH: &str = "auth";
+/// How a server says that a sign-in may be bound to the TLS connection.
+const PLUS: &str = "scram-sha-256-plus";
 
 /// What an account is signed in with.
 #[derive(Clone)]
@@ -129,6 +132,8 @@ pub enum Why {
     NotMms(String),
     /// The server says in plain words that it takes nobody now.
     TurnedAway(String),
+    /// It is the server's port for TLS, and was not spoken to like that.
+    WantsTls,
     /// It is an MMS server that does not know the coded dialect.
     NoDialect,
     /// It speaks another version of it.
@@ -137,6 +142,8 @@ pub enum Why {
     Broken(LineFault),
     /// It answered what nobody had asked, or in the wrong place.
     OutOfOrder(String),
+    /// The TLS connection does not end at the server.
+    NotEndToEnd,
     /// It refused the sign-in.
     Refused(Refused),
     /// The exchange of proofs failed on our side.
@@ -159,6 +166,7 @@ impl fmt::Display for Why {
                 write!(f, "that is no MMS server; it says '{}'", Shown(sample))
             }
             Self::TurnedAway(words) => write!(f, "{}", Shown(words)),
+            Self::WantsTls => f.write_str("that is the port for TLS: give --tls"),
             Self::NoDialect => f.write_str(
                 "this MMS server does not know the dialect of programs; it is older than mms",
             ),
@@ -169,6 +177,10 @@ impl fmt::Display for Why {
             Self::OutOfOrder(line) => {
                 write!(f, "the server said what does not belong there: {}", Shown(line))
             }
+            Self::NotEndToEnd => f.write_str(
+                "TLS ends before the MMS server: whoever is between reads everything; connect to \
+                 the server's own TLS port",
+            ),
             Self::Refused(refused) => write!(f, "{refused}"),
             Self::Scram(fault) => write!(f, "{fault}"),
             Self::Goodbye { reason, detail } => farewell(reason, detail, f),
@@ -204,6 +216,7 @@ pub struct Link {
     output: Vec<u8>,
     events: VecDeque<Event>,
     exchange: ClientExchange,
+    channel: Channel,
     credential: Option<Credential>,
     /// Numbers of what was asked and not answered yet.
     pending: VecDeque<u64>,
@@ -218,14 +231,15 @@ pub struct Link {
 impl Link {
     /// Begins: the switch and the sign-in are ready to be written.
     #[must_use]
-    pub fn open(login: &Login, entropy: &[u8; NONCE_ENTROPY_BYTES]) -> Self {
-        let (exchange, first) = ClientExchange::begin(&login.user, &scram::nonce(entropy));
+    pub fn open(login: &Login, entropy: &[u8; NONCE_ENTROPY_BYTES], channel: Channel) -> Self {
+        let nonce = scram::nonce(entropy);
+        let (exchange, first) = ClientExchange::begin(&login.user, &nonce, channel);
         let mut output = Vec::new();
         coded::encode(&Ask::Coded, None, &mut output);
         let first = STANDARD.encode(first);
         let ask = Ask::SignIn { user: &login.user, kind: login.kind, first: &first };
         coded::encode(&ask, Some(SIGN_IN), &mut output);
-        Self::new(exchange, Some(login.credential.clone()), output)
+        Self::new(exchange, channel, Some(login.credential.clone()), output)
     }
 
     /// Begins a visit without a sign-in: a ping, answered under the number 0, and goodbye.
@@ -235,17 +249,24 @@ impl Link {
         coded::encode(&Ask::Coded, None, &mut output);
         coded::encode(&Ask::Ping, Some("0"), &mut output);
         coded::encode(&Ask::SignOut, Some("1"), &mut output);
-        let (exchange, _) = ClientExchange::begin("", "");
-        Self::new(exchange, None, output)
+        let channel = Channel::Plain;
+        let (exchange, _) = ClientExchange::begin("", "", channel);
+        Self::new(exchange, channel, None, output)
     }
 
-    fn new(exchange: ClientExchange, credential: Option<Credential>, output: Vec<u8>) -> Self {
+    fn new(
+        exchange: ClientExchange,
+        channel: Channel,
+        credential: Option<Credential>,
+        output: Vec<u8>,
+    ) -> Self {
         Self {
             state: State::Greeting,
             reader: Reader::default(),
             output,
             events: VecDeque::new(),
             exchange,
+            channel,
             credential,
             pending: VecDeque::new(),
             next: 1,
@@ -317,7 +338,7 @@ impl Link {
         verifier: &str,
         entropy: &[u8; NONCE_ENTROPY_BYTES],
     ) -> Option<u64> {
-        let (exchange, first) = ClientExchange::begin(user, &scram::nonce(entropy));
+        let (exchange, first) = ClientExchange::begin(user, &scram::nonce(entropy), self.channel);
         let number = self.ask(&Ask::Passwd { first: &STANDARD.encode(first), verifier })?;
         self.passwd = Some((number, exchange, Some(current)));
         Some(number)
@@ -381,6 +402,7 @@ impl Link {
             return;
         }
         let why = match self.turned_away.take() {
+            Some(words) if words.starts_with(plain::WANTS_TLS) => Why::WantsTls,
             Some(words) => Why::TurnedAway(words),
             None if self.state == State::Greeting && !self.reader.rest().is_empty() => {
                 Why::NotMms(sample(self.reader.rest()))
@@ -459,8 +481,14 @@ impl Link {
         let tag = if self.state == State::Switched { SIGN_IN } else { AUTH };
         match (line.code, line.tag()) {
             (200, None) if self.state == State::Switched => {
-                let ours = ["coded", "1"].into_iter().eq(line.fields().split(' ').take(2));
-                if ours { Ok(()) } else { Err(Why::OtherVersion(line.fields().into())) }
+                let mut words = line.fields().split(' ');
+                let ours = (words.next(), words.next()) == (Some("coded"), Some("1"));
+                let binds = matches!(self.channel, Channel::Exporter(_));
+                match (ours, binds && !words.any(|word| word == PLUS)) {
+                    (false, _) => Err(Why::OtherVersion(line.fields().into())),
+                    (true, true) => Err(Why::NotEndToEnd),
+                    (true, false) => Ok(()),
+                }
             }
             (264, Some("0")) if self.credential.is_none() => {
                 self.events.push_back(Event::Answered(0, Answer::Pong));
@@ -577,7 +605,7 @@ mod tests {
     }
 
     fn open() -> Link {
-        Link::open(&login(), &[7; NONCE_ENTROPY_BYTES])
+        Link::open(&login(), &[7; NONCE_ENTROPY_BYTES], Channel::Plain)
     }
 
     fn say(link: &mut Link, text: &str) -> Vec<Event> {
@@ -600,7 +628,7 @@ mod tests {
         let said = heard(link);
         let first = said.trim_end().rsplit(' ').next().unwrap();
         assert_eq!(said, format!("coded 1\r\n@signin signin fred tool scram {first}\r\n"));
-        let first = client_first(&decode(first).unwrap()).unwrap();
+        let first = client_first(&decode(first).unwrap(), None).unwrap();
         let salt = [9; 16];
         let (exchange, message) = Exchange::begin(&first, &salt, rounds, "servers");
         let mut stretch = Stretch::new(password, &salt, rounds);
@@ -733,6 +761,7 @@ mod tests {
                 ">> MMS is full, try again later\r\n",
                 Why::TurnedAway("MMS is full, try again later".into()),
             ),
+            (">> this port of MMS speaks TLS only; use this or that\r\n", Why::WantsTls),
             (GREETING, Why::Lost),
         ] {
             let mut link = open();
@@ -792,6 +821,21 @@ mod tests {
         let goodbye = Why::Goodbye { reason: "signed-out".into(), detail: String::new() };
         let wanted = [Event::Answered(0, Answer::Pong), Event::Closed(goodbye)];
         assert_eq!(say(&mut link, &format!("{GREETING}{SWITCHED}{answers}")), wanted);
+    }
+
+    #[test]
+    fn over_tls_that_ends_elsewhere_nobody_signs_in() {
+        let over_tls =
+            || Link::open(&login(), &[7; NONCE_ENTROPY_BYTES], Channel::Exporter([5; 32]));
+        let mut link = over_tls();
+        let said = heard(&mut link);
+        let first = decode(said.trim_end().rsplit(' ').next().unwrap()).unwrap();
+        assert!(first.starts_with("p=tls-exporter,,n=fred,"), "{first}");
+        let plus = SWITCHED.replace("scram-sha-256 ", "scram-sha-256 scram-sha-256-plus ");
+        assert_eq!(say(&mut link, &format!("{GREETING}{plus}")), []);
+        assert_eq!(link.state(), State::Switched);
+        let events = say(&mut over_tls(), &format!("{GREETING}{SWITCHED}"));
+        assert_eq!(events, closed(Why::NotEndToEnd));
     }
 
     #[test]

@@ -20,11 +20,10 @@ use crate::proto::command::{self, Command, CommandFault, Recipients};
 use crate::proto::id::LetterId;
 use crate::proto::name::UserName;
 use crate::proto::reply::{Farewell, Refusal, Reply};
-use crate::scram::{Keys, NONCE_ENTROPY_BYTES};
+use crate::scram::{Channel, Keys, NONCE_ENTROPY_BYTES};
 use crate::time::Millis;
 use question::{Question, is_harmless};
 use std::collections::VecDeque;
-use std::io;
 
 /// Questions on their way at a time: far fewer than the keys that a server remembers.
 const UNDER_WAY_MOST: usize = 64;
@@ -184,17 +183,22 @@ impl Model {
     }
 
     /// A connection is there.
-    pub fn connected(&mut self, entropy: &[u8; NONCE_ENTROPY_BYTES], now: Millis) {
+    pub fn connected(
+        &mut self,
+        entropy: &[u8; NONCE_ENTROPY_BYTES],
+        channel: Channel,
+        now: Millis,
+    ) {
         if matches!(self.stage, Stage::Connecting) {
-            self.link = Some(Link::open(&self.login, entropy));
+            self.link = Some(Link::open(&self.login, entropy, channel));
             (self.stage, self.heard) = (Stage::SigningIn(now), now);
         }
     }
 
     /// No connection could be had.
-    pub fn unreachable(&mut self, error: io::Error, now: Millis) {
+    pub fn unreachable(&mut self, trouble: Trouble, now: Millis) {
         if matches!(self.stage, Stage::Connecting) {
-            self.failed(Trouble::Unreachable(error), now);
+            self.failed(trouble, now);
         }
     }
 

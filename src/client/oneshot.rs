@@ -4,12 +4,14 @@
 //! The clock is an argument; the pauses between tries are the only place that sleeps.
 
 use super::link::{Event, Link, Login, State, Why};
+use super::stream::Stream;
+use super::trust::{Distrust, Route};
 use crate::proto::coded_client::Ask;
-use crate::scram::NONCE_ENTROPY_BYTES;
+use crate::scram::{Channel, NONCE_ENTROPY_BYTES};
 use crate::time::Millis;
 use std::fmt;
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::io::{self, ErrorKind, Read as _};
+use std::net::Shutdown;
 use std::time::Duration;
 
 /// Pauses between tries grow from this to [`PAUSE_MOST_MS`], in milliseconds.
@@ -35,6 +37,8 @@ pub enum Trouble {
     Unreachable(io::Error),
     /// It took too long; the state tells for what.
     TimedOut(State),
+    /// It is not the server that it should be.
+    Tls(Distrust),
     /// It ended.
     Closed(Why),
     /// The machine has no random numbers.
@@ -76,6 +80,7 @@ impl fmt::Display for Trouble {
                 "the server asks for more work to prove the password than there is time for",
             ),
             Self::TimedOut(_) => f.write_str("the server does not answer in time"),
+            Self::Tls(distrust) => write!(f, "{distrust}"),
             Self::Closed(why) => write!(f, "{why}"),
             Self::NoEntropy(error) => write!(f, "no random numbers: {error}"),
         }
@@ -94,8 +99,8 @@ pub fn entropy<const N: usize>() -> Result<[u8; N], Trouble> {
 /// Where, as whom and until when.
 #[derive(Clone, Copy)]
 pub struct Errand<'a> {
-    /// `host:port`.
-    pub server: &'a str,
+    /// The way there.
+    pub server: &'a Route,
     /// As whom.
     pub login: &'a Login,
     /// What time it is.
@@ -106,7 +111,7 @@ pub struct Errand<'a> {
 
 /// A connection with a session.
 pub struct Conversation<'a> {
-    stream: TcpStream,
+    stream: Stream,
     /// What is known of the other end.
     pub link: Link,
     clock: Clock<'a>,
@@ -121,7 +126,8 @@ pub struct Conversation<'a> {
 impl<'a> Conversation<'a> {
     /// Connects and signs in, once.
     pub fn open(errand: &Errand<'a>) -> Result<Self, Trouble> {
-        let link = Link::open(errand.login, &entropy::<NONCE_ENTROPY_BYTES>()?);
+        let nonce = entropy::<NONCE_ENTROPY_BYTES>()?;
+        let link = |channel| Link::open(errand.login, &nonce, channel);
         let mut conversation = Self::connect(errand.server, link, errand.clock, errand.until)?;
         loop {
             match conversation.wait(errand.until)? {
@@ -135,21 +141,16 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn connect(server: &str, link: Link, clock: Clock<'a>, until: Millis) -> Result<Self, Trouble> {
-        let mut last = io::Error::new(ErrorKind::NotFound, "no such host");
-        for address in server.to_socket_addrs().map_err(Trouble::Unreachable)? {
-            let left = until.since(clock()).max(1);
-            match TcpStream::connect_timeout(&address, Duration::from_millis(left)) {
-                Ok(stream) => {
-                    // Without it each small request waits for an acknowledgement.
-                    stream.set_nodelay(true).map_err(Trouble::Unreachable)?;
-                    let (heard, user) = (clock(), String::new());
-                    return Ok(Self { stream, link, clock, heard, waiting: 0, user });
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(Trouble::Unreachable(last))
+    fn connect(
+        server: &Route,
+        link: impl FnOnce(Channel) -> Link,
+        clock: Clock<'a>,
+        until: Millis,
+    ) -> Result<Self, Trouble> {
+        let left = || Duration::from_millis(until.since(clock()).max(1));
+        let (stream, channel) = Stream::connect(server, &left)?;
+        let (link, heard, user) = (link(channel), clock(), String::new());
+        Ok(Self { stream, link, clock, heard, waiting: 0, user })
     }
 
     /// Waits for the next event; writes what is to be said first. `None`: it is late.
@@ -197,7 +198,7 @@ impl<'a> Conversation<'a> {
             return;
         }
         let left = Duration::from_millis(until.since((self.clock)()).max(1));
-        let written = self.stream.set_write_timeout(Some(left));
+        let written = self.stream.set_write_timeout(left);
         if written.and_then(|()| self.stream.write_all(&output)).is_err() {
             _ = self.stream.shutdown(Shutdown::Write);
         }
@@ -222,8 +223,8 @@ fn is_a_pause(kind: ErrorKind) -> bool {
 }
 
 /// Asks a server whether it is there, without an account.
-pub fn knock(server: &str, clock: Clock<'_>, until: Millis) -> Result<(), Trouble> {
-    let mut visit = Conversation::connect(server, Link::knock(), clock, until)?;
+pub fn knock(server: &Route, clock: Clock<'_>, until: Millis) -> Result<(), Trouble> {
+    let mut visit = Conversation::connect(server, |_| Link::knock(), clock, until)?;
     loop {
         match visit.wait(until)? {
             Some(Event::Answered(0, _)) => return Ok(()),

@@ -12,11 +12,14 @@ use super::model::{End, Ingredients, Model};
 use super::oneshot::{Trouble, entropy};
 use super::prompt::{PIPE_LINES, Paper, Prompt, lock, plain_lines, spawn};
 use super::screen::{Line, Look, Tone};
+use super::stream::Stream;
+use super::trust::Route;
 use crate::limits::ROUNDS_OWN_MOST;
+use crate::scram::Channel;
 use crate::store::disk::Disk;
 use crate::time::Now;
-use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::io::{self, Read as _};
+use std::net::Shutdown;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -32,8 +35,8 @@ pub type Open<D> = Box<dyn Fn() -> Result<D, String> + Send>;
 
 /// Everything that the companion needs to know.
 pub struct Setup<D> {
-    /// `host:port`.
-    pub address: String,
+    /// The way to the server.
+    pub route: Route,
     /// As whom.
     pub login: Login,
     /// Where inboxes are.
@@ -50,8 +53,8 @@ pub struct Setup<D> {
 
 /// What reaches the driver. Numbers are those of connections.
 pub(super) enum Wire {
-    Open(u64, TcpStream),
-    Failed(u64, io::Error),
+    Open(u64, Stream, Channel),
+    Failed(u64, Trouble),
     Bytes(u64, Vec<u8>),
     Gone(u64),
     Typed(String),
@@ -81,11 +84,11 @@ pub fn run<D: Disk + 'static>(setup: Setup<D>) -> Result<End, Trouble> {
     let person = setup.person;
     let (shared, its_wire) = (Arc::clone(&paper), wire.clone());
     let driver: JoinHandle<Result<End, Trouble>> = spawn(move || {
-        let Setup { address, login, inboxes, config, look, clock, .. } = setup;
+        let Setup { route, login, inboxes, config, look, clock, .. } = setup;
         let desk = Desk::new(Model::new(login, !person, dice), inboxes, config, dice);
         let (stream, connection, paper, wire) = (None, 0, shared, its_wire);
         let world =
-            Driver { desk, stream, connection, paper, names, news, freed, wire, address, look };
+            Driver { desk, stream, connection, paper, names, news, freed, wire, route, look };
         world.run(&inputs, &clock)
     });
     if matches!(told.recv(), Ok(News::SignedIn)) {
@@ -109,7 +112,7 @@ pub fn run<D: Disk + 'static>(setup: Setup<D>) -> Result<End, Trouble> {
 /// Owns the desk and does what it wishes.
 struct Driver<D: Disk> {
     desk: Desk<D>,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     /// Counts connections; what comes from an earlier one is passed over.
     connection: u64,
     paper: Arc<Paper>,
@@ -117,7 +120,7 @@ struct Driver<D: Disk> {
     news: Sender<News>,
     freed: Receiver<()>,
     wire: Sender<Wire>,
-    address: String,
+    route: Route,
     look: Look,
 }
 
@@ -172,11 +175,11 @@ impl<D: Disk> Driver<D> {
     fn take(&mut self, input: Wire, now: Now) -> Result<(), Trouble> {
         let (model, now) = (&mut self.desk.model, now.mono);
         match input {
-            Wire::Open(n, stream) if n == self.connection => {
+            Wire::Open(n, stream, channel) if n == self.connection => {
                 self.stream = Some(stream);
-                model.connected(&entropy()?, now);
+                model.connected(&entropy()?, channel, now);
             }
-            Wire::Failed(n, error) if n == self.connection => model.unreachable(error, now),
+            Wire::Failed(n, trouble) if n == self.connection => model.unreachable(trouble, now),
             Wire::Bytes(n, bytes) if n == self.connection => model.receive(&bytes, now),
             Wire::Gone(n) if n == self.connection => model.gone(now),
             Wire::Typed(line) => self.desk.typed(&line, now),
@@ -224,13 +227,13 @@ impl<D: Disk> Driver<D> {
 
     fn connect(&mut self) {
         self.connection += 1;
-        let (n, wire, address) = (self.connection, self.wire.clone(), self.address.clone());
+        let (n, wire, route) = (self.connection, self.wire.clone(), self.route.clone());
         // Ends when the connection does, or with the process.
         drop(spawn(move || {
             // If the driver has ended, nobody wants to know.
-            _ = match connect(&address) {
-                Ok(stream) => converse(n, stream, &wire),
-                Err(error) => wire.send(Wire::Failed(n, error)),
+            _ = match connect(&route) {
+                Ok((stream, channel)) => converse(n, stream, channel, &wire),
+                Err(trouble) => wire.send(Wire::Failed(n, trouble)),
             };
         }));
     }
@@ -246,30 +249,23 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-fn connect(address: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no such host");
-    for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, Duration::from_millis(CONNECT_MS)) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_write_timeout(Some(Duration::from_millis(WRITE_MS)))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+fn connect(route: &Route) -> Result<(Stream, Channel), Trouble> {
+    let (stream, channel) = Stream::connect(route, &|| Duration::from_millis(CONNECT_MS))?;
+    let set = stream.set_write_timeout(Duration::from_millis(WRITE_MS));
+    set.and_then(|()| stream.set_read_timeout(None)).map_err(Trouble::Unreachable)?;
+    Ok((stream, channel))
 }
 
 /// Reads all that comes, until the end.
 fn converse(
     n: u64,
-    mut stream: TcpStream,
+    mut stream: Stream,
+    channel: Channel,
     wire: &Sender<Wire>,
 ) -> Result<(), mpsc::SendError<Wire>> {
     match stream.try_clone() {
-        Ok(writer) => wire.send(Wire::Open(n, writer))?,
-        Err(error) => return wire.send(Wire::Failed(n, error)),
+        Ok(writer) => wire.send(Wire::Open(n, writer, channel))?,
+        Err(error) => return wire.send(Wire::Failed(n, Trouble::Unreachable(error))),
     }
     let mut bytes = [0; 16 << 10];
     loop {

@@ -8,6 +8,7 @@ use crate::proto::command::Verb;
 use crate::proto::foreign::Foreign;
 use crate::proto::name::UserName;
 use crate::proto::reply::{Farewell, Flushed, Reply};
+use crate::scram::Binding;
 use std::net::IpAddr;
 
 /// A connection's number. Free for reuse once `Closed` was handled.
@@ -59,6 +60,13 @@ pub enum Event<'a> {
         address: IpAddr,
         /// Whether caps hold for it.
         trust: Trust,
+    },
+    /// The connection is TLS. Comes right behind [`Event::Opened`].
+    Secured {
+        /// Which.
+        conn: Conn,
+        /// What only its two ends know.
+        binding: Binding,
     },
     /// A line arrived, without its end.
     Line {
@@ -154,6 +162,7 @@ impl std::fmt::Debug for Event<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Opened { .. } => "Opened",
+            Self::Secured { .. } => "Secured",
             Self::Line { .. } => "Line",
             Self::Stirred { .. } => "Stirred",
             Self::LineTooLong { .. } => "LineTooLong",

@@ -9,7 +9,7 @@ use crate::limits::{CREDIT_BYTES, CREDIT_LETTERS, PING_MS, PONG_MS};
 use crate::proto::coded::{Kind, Tag};
 use crate::proto::name::NameKey;
 use crate::proto::reply::Prompt;
-use crate::scram::Exchange;
+use crate::scram::{Binding, Exchange};
 use crate::time::Millis;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -85,6 +85,8 @@ pub(super) struct Probe {
 pub(super) struct Session {
     pub(super) address: IpAddr,
     pub(super) trust: Trust,
+    /// What only the two ends know, if the connection is TLS.
+    pub(super) binding: Option<Box<Binding>>,
     pub(super) stage: Stage,
     pub(super) dialect: Dialect,
     pub(super) kind: Kind,
@@ -149,6 +151,7 @@ impl Session {
         Self {
             address,
             trust,
+            binding: None,
             stage: Stage::Open,
             dialect: Dialect::Plain,
             kind: Kind::Online,

@@ -11,9 +11,16 @@ mod server;
 mod signals;
 #[allow(unsafe_code)] // system calls that no crate wraps safely
 mod sys;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_absent.rs"]
+mod tls;
 
 pub use clock::Clock;
 pub use listen::{listen, would_listen};
+pub use mio::net::TcpListener as Listener;
 pub use network::{Network, NotANetwork};
-pub use server::{Outside, Reload, Save, Server, Settings};
+pub use server::{Outside, Reload, Renew, Save, Server, Settings};
 pub use sys::{keep_memory_private, raise_descriptor_limit};
+pub use tls::{Certificate, CertificateFault};

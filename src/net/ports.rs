@@ -3,12 +3,18 @@
 //!
 //! A port keeps no buffer while it has nothing unfinished: an idle connection costs its slot.
 
+mod secure;
+
+pub(super) use secure::Step;
+
 use super::guard::Stranger;
 use super::sys;
+use super::tls::Session;
 use crate::core::deadlines::Armed;
 use crate::core::event::End;
 use crate::limits::{
-    LINGER_MS, OBSERVE_MS, OUTPUT_CLOSE_BYTES, OUTPUT_PAUSE_BYTES, STALLED_MS, WITNESS_MS,
+    LINGER_MS, OBSERVE_MS, OUTPUT_CLOSE_BYTES, OUTPUT_PAUSE_BYTES, STALLED_MS, TLS_HANDSHAKE_MS,
+    WITNESS_MS,
 };
 use crate::proto::coded::{self, Tag};
 use crate::proto::line::Framer;
@@ -24,6 +30,8 @@ use std::os::fd::AsFd as _;
 /// How far a connection is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// It is not TLS yet, and is given up at `until`. The rules do not know of it.
+    Handshaking { until: Millis },
     /// It lives.
     Open,
     /// Its last output is being written.
@@ -49,16 +57,20 @@ struct Mark {
 /// One connection.
 pub(super) struct Port {
     pub(super) stream: TcpStream,
+    /// None: what is said goes out as it is.
+    tls: Option<Box<Session>>,
+    /// The rules have heard of it, and must hear of its end.
+    pub(super) known: bool,
     pub(super) framer: Framer,
     telnet: Option<Box<Telnet>>,
     /// It has switched to the coded dialect.
     coded: bool,
     /// Bytes read and not yet framed.
     pub(super) inbox: Vec<u8>,
-    /// Bytes to be written, from `written` on.
+    /// Bytes to be written, from `written` on; over TLS, what is still to be encrypted.
     outbox: Vec<u8>,
     written: usize,
-    /// Bytes handed to the kernel.
+    /// Bytes handed to the kernel, as it counts them: over TLS those of the ciphertext.
     position: u64,
     /// Things said, as the rules count them.
     said: u32,
@@ -113,6 +125,8 @@ impl Port {
     pub(super) fn new(stream: TcpStream, stranger: Option<Stranger>) -> Self {
         Self {
             stream,
+            tls: None,
+            known: true,
             framer: Framer::default(),
             telnet: None,
             coded: false,
@@ -145,6 +159,17 @@ impl Port {
         }
     }
 
+    /// One that is to become TLS before anything else.
+    pub(super) fn secured(
+        stream: TcpStream,
+        stranger: Option<Stranger>,
+        tls: Box<Session>,
+        now: Millis,
+    ) -> Self {
+        let phase = Phase::Handshaking { until: now.plus(TLS_HANDSHAKE_MS) };
+        Self { tls: Some(tls), known: false, phase, ..Self::new(stream, stranger) }
+    }
+
     // ---- reading -----------------------------------------------------------------------------
 
     /// Whether the rules may be handed this connection's lines now.
@@ -155,6 +180,26 @@ impl Port {
     /// Reads once into `buffer`; returns the length of the text that came, after the telnet
     /// filter.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let count = match self.tls {
+            None => self.receive(buffer),
+            Some(_) => self.unseal(buffer),
+        };
+        if count == 0 || self.phase != Phase::Open {
+            // It is not read for its text, and an answer would come behind our end.
+            return 0;
+        }
+        let bytes = &mut buffer[..count];
+        if self.telnet.is_none() && Telnet::is_needless(bytes) {
+            return count;
+        }
+        let telnet = self.telnet.get_or_insert_default();
+        let count = telnet.filter(bytes, &mut self.outbox);
+        self.marked = telnet.take_answered().or(self.marked);
+        count
+    }
+
+    /// Reads once into `buffer`; returns how much came.
+    fn receive(&mut self, buffer: &mut [u8]) -> usize {
         let count = loop {
             match self.stream.read(buffer) {
                 Ok(0) => {
@@ -178,17 +223,6 @@ impl Port {
         // Less than asked for means that the socket is empty; a new edge comes with new bytes.
         // Only the edges of a FIN and of what stands behind urgent data have come already.
         self.readable = count == buffer.len() || self.reads_on;
-        if self.phase != Phase::Open {
-            // It is not read for its text, and an answer would come behind our end.
-            return 0;
-        }
-        let bytes = &mut buffer[..count];
-        if self.telnet.is_none() && Telnet::is_needless(bytes) {
-            return count;
-        }
-        let telnet = self.telnet.get_or_insert_default();
-        let count = telnet.filter(bytes, &mut self.outbox);
-        self.marked = telnet.take_answered().or(self.marked);
         count
     }
 
@@ -196,7 +230,7 @@ impl Port {
 
     pub(super) fn say(&mut self, tag: Option<Tag>, reply: &Reply) {
         self.said = self.said.wrapping_add(1);
-        self.coded |= *reply == Reply::Switched;
+        self.coded |= matches!(reply, Reply::Switched(_));
         if self.coded {
             return coded::render(reply, tag, &mut self.outbox);
         }
@@ -227,12 +261,14 @@ impl Port {
 
     /// Bytes not yet handed to the kernel.
     pub(super) fn pending(&self) -> usize {
-        self.outbox.len() - self.written
+        let sealed = self.tls.as_ref().map_or(0, |tls| tls.sealed().len());
+        self.outbox.len() - self.written + sealed
     }
 
     /// Brings `all`, the weight of all ports, up to date with what this one's buffers take now.
     pub(super) fn weigh(&mut self, all: &mut usize) {
-        let weight = self.inbox.capacity() + self.outbox.capacity();
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.weight());
+        let weight = self.inbox.capacity() + self.outbox.capacity() + tls;
         *all = *all - self.weight + weight;
         self.weight = weight;
     }
@@ -253,26 +289,14 @@ impl Port {
         {
             telnet.ask_mark(self.letter_said, &mut self.outbox);
         }
-        while self.pending() > 0 {
-            match self.stream.write(&self.outbox[self.written..]) {
-                Ok(0) => return self.broke(),
-                Ok(count) => {
-                    self.written += count;
-                    self.position += count as u64;
-                    self.stalled_since = None;
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => return self.broke(),
-            }
+        self.seal();
+        self.hand_over(pool);
+        if matches!(self.phase, Phase::Gone(_)) {
+            return;
         }
         if self.pending() == 0 {
-            let mut buffer = std::mem::take(&mut self.outbox);
             self.written = 0;
-            if buffer.capacity() <= POOLED_BYTES && pool.len() < POOL {
-                buffer.clear();
-                pool.push(buffer);
-            }
+            give_back(std::mem::take(&mut self.outbox), pool);
         } else {
             self.stalled_since.get_or_insert(now);
             if self.written > OUTPUT_PAUSE_BYTES {
@@ -281,6 +305,30 @@ impl Port {
             }
             if self.pending() > OUTPUT_CLOSE_BYTES {
                 self.phase = Phase::Gone(End::Stalled);
+            }
+        }
+    }
+
+    /// Gives the kernel what it takes.
+    fn hand_over(&mut self, pool: &mut Vec<Vec<u8>>) {
+        while self.pending() > 0 {
+            let done = match &self.tls {
+                None => self.stream.write(&self.outbox[self.written..]),
+                Some(tls) => self.stream.write(tls.sealed()),
+            };
+            match done {
+                Ok(0) => return self.broke(),
+                Ok(count) => {
+                    match &mut self.tls {
+                        None => self.written += count,
+                        Some(tls) => tls.sent(count).into_iter().for_each(|it| give_back(it, pool)),
+                    }
+                    self.position += count as u64;
+                    self.stalled_since = None;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => return self.broke(),
             }
         }
     }
@@ -298,6 +346,8 @@ impl Port {
 
     /// Looks how much the peer's kernel has acknowledged.
     pub(super) fn look(&mut self) -> Seen {
+        // Or nobody could say where the kernel's count will be.
+        self.seal();
         let Ok(unacknowledged) = sys::unacknowledged(self.stream.as_fd()) else {
             return Seen::Nothing;
         };
@@ -338,11 +388,12 @@ impl Port {
         self.inbox = Vec::new();
         self.outbox = Vec::new();
         self.written = 0;
+        self.tls = None;
         self.phase = Phase::Gone(end);
     }
 
     pub(super) fn close(&mut self, witness: bool) {
-        if self.phase == Phase::Open {
+        if matches!(self.phase, Phase::Open | Phase::Handshaking { .. }) {
             self.phase = Phase::Flushing { witness };
             self.inbox = Vec::new();
             self.held = false;
@@ -353,6 +404,8 @@ impl Port {
     pub(super) fn go_on_closing(&mut self, now: Millis) {
         match self.phase {
             Phase::Open | Phase::Gone(_) => {}
+            Phase::Handshaking { until } if until <= now => self.shook_too_long(),
+            Phase::Handshaking { .. } => {}
             Phase::Flushing { .. } if self.pending() > 0 => {}
             Phase::Flushing { witness: true } => {
                 let until = now.plus(STALLED_MS);
@@ -388,6 +441,13 @@ impl Port {
 
     fn shut(&mut self, now: Millis, read: bool) {
         let arrived = self.all_arrived();
+        if let Some(tls) = &mut self.tls {
+            tls.say_goodbye();
+            self.hand_over(&mut Vec::new());
+            if self.pending() > 0 || matches!(self.phase, Phase::Gone(_)) {
+                return;
+            }
+        }
         if self.ended {
             // Both sides are closed, and there is nothing unread that could cause a reset.
             self.phase = Phase::Gone(if read || arrived { End::Orderly } else { End::Broken });
@@ -408,7 +468,7 @@ impl Port {
             Phase::Witnessing { quiet_since: None, .. } => {
                 Some(now.plus(OBSERVE_MS[usize::from(self.observe_step)]))
             }
-            Phase::Draining { until, .. } => Some(until),
+            Phase::Draining { until, .. } | Phase::Handshaking { until } => Some(until),
             Phase::Open | Phase::Flushing { .. } | Phase::Gone(_) => None,
         };
         let stalled = self.stalled_since.map(|since| since.plus(STALLED_MS));
@@ -445,6 +505,14 @@ impl Port {
         if matches!(self.stream.take_error(), Ok(Some(_)) | Err(_)) {
             self.broke();
         }
+    }
+}
+
+/// An emptied buffer goes back to those that wait for use.
+fn give_back(mut buffer: Vec<u8>, pool: &mut Vec<Vec<u8>>) {
+    if buffer.capacity() <= POOLED_BYTES && pool.len() < POOL {
+        buffer.clear();
+        pool.push(buffer);
     }
 }
 

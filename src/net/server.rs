@@ -2,6 +2,7 @@
 
 mod accept;
 mod memory;
+mod secure;
 mod speak;
 
 use super::clock::Clock;
@@ -10,12 +11,14 @@ use super::network::Network;
 use super::ports::{Phase, Port, Seen};
 use super::saves::Saves;
 use super::signals::{Wish, Wishes};
+use super::tls::Certificate;
 use crate::core::deadlines::Deadlines;
 use crate::core::event::{Conn, End, Event, Flow, Input, Saved};
 use crate::core::password::Verifier;
 use crate::engine::{Engine, Load, SavePassword};
 use crate::limits::{
-    COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS, WORK_A_SHARE,
+    COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS, TLS_HANDSHAKES_A_TURN,
+    WORK_A_SHARE,
 };
 use crate::proto::coded::Sheet;
 use crate::proto::foreign;
@@ -26,13 +29,15 @@ use crate::time::{Millis, Now};
 use log::info;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
+use secure::note_no_tls;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-const LISTENER: Token = Token(usize::MAX);
-const SIGNALS: Token = Token(usize::MAX - 1);
+const SIGNALS: Token = Token(usize::MAX);
+/// The listening sockets: the first without TLS, the second with it.
+const DOORS: [Token; 2] = [Token(usize::MAX - 1), Token(usize::MAX - 2)];
 /// What a connection is always asked for: bytes, and whether urgent ones are among them.
 const READING: Interest = Interest::READABLE.add(Interest::PRIORITY);
 /// Events taken from the kernel a turn.
@@ -44,13 +49,18 @@ const READ_BYTES_BEFORE: usize = 2 * LINE_BYTES_BEFORE_SIGNIN;
 /// are.
 pub type Reload<'a> = dyn FnMut() -> Option<Vec<(UserName, Verifier)>> + 'a;
 
+/// What SIGHUP does besides: reads the certificate again. None keeps it as it is.
+pub type Renew<'a> = dyn FnMut() -> Option<Certificate> + 'a;
+
 /// Changes the password file, without waiting for anybody; that the file is locked is an outcome.
 pub type Save<'a> = dyn FnMut(&SavePassword) -> Saved + 'a;
 
-/// What the server asks of the password file.
+/// What the server asks of files.
 pub struct Outside<'a> {
     /// What SIGHUP does.
     pub reload: &'a mut Reload<'a>,
+    /// What it does to the certificate.
+    pub renew: &'a mut Renew<'a>,
     /// What `passwd` does.
     pub save: &'a mut Save<'a>,
 }
@@ -68,15 +78,24 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// The listening socket and all connections.
+/// A listening socket.
+struct Door {
+    listener: TcpListener,
+    token: Token,
+    /// Somebody may wait in front of it.
+    ready: bool,
+    /// What is shown to who comes in by it; none if it is not for TLS.
+    certificate: Option<Certificate>,
+}
+
+/// The listening sockets and all connections.
 pub struct Server<D: Disk> {
     engine: Engine<D>,
     settings: Settings,
     poll: Poll,
     wishes: Wishes,
     /// None once the server stops.
-    listener: Option<TcpListener>,
-    accept_ready: bool,
+    doors: Vec<Door>,
     accept_retry_at: Option<Millis>,
     guard: Guard,
     turned: Turned,
@@ -85,6 +104,8 @@ pub struct Server<D: Disk> {
     unread: VecDeque<Conn>,
     /// Those of them whose share of this turn is used up: there is more if others leave any.
     sated: VecDeque<Conn>,
+    /// Handshakes that may still be answered in this turn.
+    handshakes: usize,
     /// Ports that were said something, each at most once.
     dirty: Vec<Conn>,
     /// What the ports have to tell the rules.
@@ -112,27 +133,22 @@ impl<D: Disk> Server<D> {
     ///
     /// # Errors
     /// If the poll or the signals cannot be set up.
-    pub fn new(
-        engine: Engine<D>,
-        mut listener: TcpListener,
-        settings: Settings,
-    ) -> io::Result<Self> {
+    pub fn new(engine: Engine<D>, listener: TcpListener, settings: Settings) -> io::Result<Self> {
         let poll = Poll::new()?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let wishes = Wishes::register(poll.registry(), SIGNALS)?;
-        Ok(Self {
+        let mut server = Self {
             engine,
             guard: Guard::new(settings.seed),
             turned: Turned::default(),
             settings,
             poll,
             wishes,
-            listener: Some(listener),
-            accept_ready: true,
+            doors: Vec::new(),
             accept_retry_at: None,
             ports: Slab::new(),
             unread: VecDeque::new(),
             sated: VecDeque::new(),
+            handshakes: 0,
             dirty: Vec::new(),
             news: Vec::new(),
             gone: Vec::new(),
@@ -143,7 +159,32 @@ impl<D: Disk> Server<D> {
             sheet: Sheet::default(),
             weight: 0,
             stop_at: None,
-        })
+        };
+        server.add_door(listener, None)?;
+        Ok(server)
+    }
+
+    /// Listens on one more socket, for TLS.
+    ///
+    /// # Errors
+    /// If the poll cannot be told of it.
+    pub fn listen_for_tls(
+        &mut self,
+        listener: TcpListener,
+        certificate: Certificate,
+    ) -> io::Result<()> {
+        self.add_door(listener, Some(certificate))
+    }
+
+    fn add_door(
+        &mut self,
+        mut listener: TcpListener,
+        certificate: Option<Certificate>,
+    ) -> io::Result<()> {
+        let token = DOORS[usize::from(certificate.is_some())];
+        self.poll.registry().register(&mut listener, token, Interest::READABLE)?;
+        self.doors.push(Door { listener, token, ready: true, certificate });
+        Ok(())
     }
 
     /// Serves until a signal asks to stop; then everyone has been told and the journal is ended.
@@ -171,7 +212,7 @@ impl<D: Disk> Server<D> {
     fn wait(&mut self, events: &mut Events, now: Now) -> io::Result<()> {
         let busy = !self.unread.is_empty()
             || !self.news.is_empty()
-            || (self.accept_ready && self.listener.is_some());
+            || self.doors.iter().any(|door| door.ready);
         let nearest = [
             self.engine.deadline(),
             self.deadlines.nearest(),
@@ -202,12 +243,13 @@ impl<D: Disk> Server<D> {
         }
         for event in events {
             match event.token() {
-                LISTENER => self.accept_ready = true,
-                SIGNALS => self.obey(now, outside.reload),
+                SIGNALS => self.obey(now, outside),
+                token if DOORS.contains(&token) => self.knock(token),
                 Token(key) => self.ready(key, event),
             }
         }
         self.accept(now);
+        self.handshakes = TLS_HANDSHAKES_A_TURN;
         self.tell_turned(now.mono);
         self.read_all(now);
         while let Some(conn) = self.deadlines.due(now.mono) {
@@ -244,24 +286,28 @@ impl<D: Disk> Server<D> {
             News::Drained(conn) => Event::Drained { conn },
             News::Closed(conn, end) => {
                 // The slot was kept until the rules have heard of it.
-                self.ports.remove(key(conn));
+                if !self.ports.remove(key(conn)).known {
+                    return;
+                }
                 Event::Closed { conn, end }
             }
         };
         self.engine.handle(event, now);
     }
 
-    fn obey(&mut self, now: Now, reload: &mut Reload<'_>) {
+    fn obey(&mut self, now: Now, outside: &mut Outside<'_>) {
         let wishes: Vec<Wish> = self.wishes.take().collect();
-        if wishes.contains(&Wish::Reload)
-            && let Some(entries) = reload()
-        {
-            self.engine.handle(Event::Reloaded { entries }, now);
+        if wishes.contains(&Wish::Reload) {
+            if let Some(entries) = (outside.reload)() {
+                self.engine.handle(Event::Reloaded { entries }, now);
+            }
+            self.renew(outside.renew);
         }
         if wishes.contains(&Wish::Stop) && self.stop_at.is_none() {
             info!("stopping");
             self.stop_at = Some(now.mono.plus(STOP_MS));
-            self.listener = None;
+            self.doors = Vec::new();
+            self.give_up_handshakes();
             self.engine.handle(Event::Stopping, now);
         }
     }
@@ -310,6 +356,7 @@ impl<D: Disk> Server<D> {
         match port.phase {
             Phase::Open => {}
             Phase::Gone(_) => return,
+            Phase::Handshaking { .. } => return self.shake(conn, now),
             _ => return self.discard(conn),
         }
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -403,6 +450,9 @@ impl<D: Disk> Server<D> {
     fn due(&mut self, conn: Conn, now: Millis) {
         let Some(port) = self.ports.get_mut(key(conn)) else { return };
         port.armed.fired();
+        if matches!(port.phase, Phase::Handshaking { until } if until <= now) {
+            note_no_tls(&port.stream, "it took too long");
+        }
         if let Seen::Acknowledged(through) = port.due(now) {
             self.news.push(News::Acknowledged(conn, through));
         }

@@ -7,7 +7,7 @@ use super::id::LetterId;
 use super::letter_line::push_text;
 pub use super::letter_line::{LetterLine, Sheet, letter};
 use super::name::UserName;
-use super::reply::{Farewell, Fates, Flushed, Names, Refusal, Reply, Unwatched};
+use super::reply::{Binds, Farewell, Fates, Flushed, Names, Refusal, Reply, Unwatched};
 use super::text::{self, TextFault};
 use crate::limits::{KEY_BYTES, TAG_BYTES};
 use std::fmt::{self, Display, Write as _};
@@ -326,7 +326,7 @@ fn stored(id: LetterId, fate: &[u8], to: &UserName, tag: Option<Tag>, out: &mut 
 
 fn worded(reply: &Reply) -> (&'static str, String) {
     match reply {
-        Reply::Switched => ("200", capabilities()),
+        Reply::Switched(binds) => ("200", capabilities(*binds)),
         Reply::Challenge(challenge) => ("334", challenge.to_string()),
         Reply::Welcome { user, waiting, spool, proof } => {
             let proof = proof.as_deref().unwrap_or("-");
@@ -393,11 +393,16 @@ fn worded(reply: &Reply) -> (&'static str, String) {
     }
 }
 
-fn capabilities() -> String {
+fn capabilities(binds: Binds) -> String {
     use crate::limits::{COUNTED_BYTES, LINE_BYTES};
     let version = env!("CARGO_PKG_VERSION");
+    let plus = match binds {
+        Binds::No => "",
+        Binds::Exporter => " scram-sha-256-plus",
+    };
     format!(
-        "coded 1 mms/{version} scram-sha-256 plain line={LINE_BYTES} body={COUNTED_BYTES} receipts"
+        "coded 1 mms/{version} scram-sha-256{plus} plain line={LINE_BYTES} body={COUNTED_BYTES} \
+         receipts"
     )
 }
 

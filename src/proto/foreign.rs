@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// The first byte of a connection of any version of TLS: a record of the handshake.
+pub const TLS_HANDSHAKE: u8 = 0x16;
+
 /// Another protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
@@ -61,7 +64,7 @@ fn is_version(word: &[u8]) -> bool {
 pub fn by_bytes(first: &[u8]) -> Option<Foreign> {
     match first {
         // A handshake record of any version of TLS.
-        [0x16, 3, ..] => Some(Foreign::Tls),
+        [TLS_HANDSHAKE, 3, ..] => Some(Foreign::Tls),
         _ => {
             let end = memchr::memchr(b'\n', first).unwrap_or(first.len());
             let line = &first[..end];

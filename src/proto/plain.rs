@@ -87,6 +87,20 @@ pub fn render(reply: &Reply, out: &mut Vec<u8>) {
     }
 }
 
+/// What begins the words to those who come to the port for TLS without it.
+pub const WANTS_TLS: &str = "this port of MMS speaks TLS only";
+
+/// Appends what is wrong with a connection that comes to the port for TLS without it.
+pub fn wants_tls(out: &mut Vec<u8>) {
+    say(
+        out,
+        format_args!(
+            "{WANTS_TLS}; use 'mms client --tls' or 'openssl s_client -connect', or the port \
+             without TLS, goodbye"
+        ),
+    );
+}
+
 /// Appends why a connection is closed at once, before its dialect is known.
 pub fn barred(barred: &Barred, out: &mut Vec<u8>) {
     match barred {
@@ -188,7 +202,7 @@ impl Display for Words<'_> {
 fn of_programs(reply: &Reply, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match reply {
         Reply::Known(id) => write!(f, "message {id} was sent before"),
-        Reply::Switched => f.write_str("coded 1"),
+        Reply::Switched(_) => f.write_str("coded 1"),
         Reply::Challenge(challenge) => f.write_str(challenge),
         Reply::Pong => f.write_str("pong"),
         Reply::Ping => f.write_str("ping"),

@@ -54,7 +54,7 @@ pub enum Reply {
     /// A letter with this key was stored before, under this number; nothing was stored now.
     Known(LetterId),
     /// The coded dialect is spoken from now on.
-    Switched,
+    Switched(Binds),
     /// SCRAM's challenge: the server's first message in base64.
     Challenge(Box<str>),
     /// The answer to a client's ping.
@@ -162,6 +162,15 @@ pub enum Reply {
     Refused(Refusal),
     /// The last thing said before the connection is closed.
     Farewell(Farewell),
+}
+
+/// Whether a sign-in by SCRAM may be bound to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binds {
+    /// It is not TLS, or TLS that ends elsewhere.
+    No,
+    /// It is TLS: SCRAM-SHA-256-PLUS.
+    Exporter,
 }
 
 /// Which password a prompt asks for.

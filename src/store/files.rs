@@ -20,13 +20,13 @@ pub(super) enum Name {
     Quarantine,
     /// See [`super::losses`].
     Untold,
-    /// The lock, the secret, the note for people.
+    /// The lock, the secret, the note for people, the certificate.
     Ours,
     Foreign,
 }
 
 pub(super) fn name_of(file: &str) -> Name {
-    if matches!(file, "lock" | "secret" | "README") {
+    if matches!(file, "lock" | "secret" | "README" | "tls.pem") {
         return Name::Ours;
     }
     if file.starts_with("quarantine-") && file.ends_with(".log") {
@@ -35,7 +35,7 @@ pub(super) fn name_of(file: &str) -> Name {
     if file.starts_with("untold-") && file.ends_with(".log") {
         return Name::Untold;
     }
-    if file == "secret.tmp" {
+    if matches!(file, "secret.tmp" | "tls.pem.tmp") {
         return Name::Temporary;
     }
     let number = |begin, end| {

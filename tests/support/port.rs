@@ -146,7 +146,7 @@ impl Port {
         match output {
             Output::Say(_, tag, reply) => {
                 self.said += 1;
-                self.coded |= *reply == Reply::Switched;
+                self.coded |= matches!(reply, Reply::Switched(_));
                 if self.coded {
                     coded::render(reply, tag, &mut self.out);
                 } else {

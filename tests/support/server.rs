@@ -129,6 +129,8 @@ pub fn ready_mib(spool: &Path) -> u64 {
 pub struct Server {
     pub folder: Folder,
     pub address: SocketAddr,
+    /// Where it listens for TLS, and with which certificate, if it does.
+    pub tls: Option<(SocketAddr, String)>,
     start: Start,
     child: Child,
 }
@@ -159,8 +161,8 @@ impl Server {
 
     /// The same in every detail.
     pub fn start_as(folder: Folder, start: Start) -> Self {
-        let (child, address) = spawn(&folder, &start);
-        Self { folder, address, start, child }
+        let (child, address, tls) = spawn(&folder, &start);
+        Self { folder, address, tls, start, child }
     }
 
     pub fn pid(&self) -> u32 {
@@ -195,7 +197,7 @@ impl Server {
 
     /// Starts it again on the same folder, after it has ended. It gets another port.
     pub fn restart(&mut self) {
-        (self.child, self.address) = spawn(&self.folder, &self.start);
+        (self.child, self.address, self.tls) = spawn(&self.folder, &self.start);
     }
 
     /// Asks it to stop; returns how it ended.
@@ -322,7 +324,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(folder: &Folder, start: &Start) -> (Child, SocketAddr) {
+fn spawn(folder: &Folder, start: &Start) -> (Child, SocketAddr, Option<(SocketAddr, String)>) {
     let stderr = fs::File::create(folder.path("stderr")).unwrap();
     let mut command = mms(folder);
     if let Some(limit) = start.descriptors {
@@ -340,21 +342,32 @@ fn spawn(folder: &Folder, start: &Start) -> (Child, SocketAddr) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
     let mut child = command.spawn().unwrap();
     let out = child.stdout.take().unwrap();
-    let (send, first_line) = mpsc::channel();
-    // Ends with the first line, or with the process.
+    let (send, first_lines) = mpsc::channel();
+    // Ends with the first lines, or with the process.
+    let tls = start.options.iter().any(|option| option == "--tls");
     std::thread::spawn(move || {
-        let mut line = String::new();
-        _ = BufReader::new(out).read_line(&mut line);
-        _ = send.send(line);
+        let mut out = BufReader::new(out);
+        for _ in 0..=usize::from(tls) {
+            let mut line = String::new();
+            _ = out.read_line(&mut line);
+            _ = send.send(line);
+        }
     });
-    let line = first_line.recv_timeout(PATIENCE).unwrap_or_default();
-    let address = line.trim_end().strip_prefix("mms: listening on ").map(str::parse);
+    let next_line = || first_lines.recv_timeout(PATIENCE).unwrap_or_default();
+    let line = next_line();
+    let address = line.trim_end().strip_prefix("mms: listening on ").map(str::parse::<SocketAddr>);
     let Some(Ok(address)) = address else {
         _ = child.kill();
         _ = child.wait();
         panic!("no server: {line:?} {}", folder.read("stderr"));
     };
-    (child, address)
+    let secured = |line: String| {
+        let told = line.trim_end().strip_prefix("mms: listening on ")?;
+        let (at, fingerprint) = told.split_once(" with TLS, certificate ")?;
+        let port = at.parse::<SocketAddr>().ok()?.port();
+        Some((SocketAddr::new(address.ip(), port), fingerprint.to_owned()))
+    };
+    (child, address, secured(if tls { next_line() } else { String::new() }))
 }
 
 /// Somebody who is connected.

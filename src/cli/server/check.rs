@@ -2,6 +2,7 @@
 //! is changed, made or locked, and a server may be running there.
 
 use super::{Server, cannot_listen, cannot_open_spool, cannot_replay, connections};
+use crate::cli::certificate::{self, Source};
 use crate::cli::{Code, Failure};
 use crate::limits::{BODY_BYTES, DESCRIPTORS_KEPT, UNSIGNED_FULL};
 use crate::net::would_listen;
@@ -28,9 +29,10 @@ enum Finding {
 type Check = fn(&Server) -> Result<Vec<Finding>, Failure>;
 
 /// In the order in which a start comes to them, so that the first fault is the one it ends with.
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
     ("users", users),
     ("port", port),
+    ("tls", tls),
     ("spool", spool),
     ("log", log),
     ("journal", journal),
@@ -85,15 +87,35 @@ fn users(server: &Server) -> Result<Vec<Finding>, Failure> {
 }
 
 fn port(server: &Server) -> Result<Vec<Finding>, Failure> {
-    let address = SocketAddr::new(server.bind, server.port);
-    Ok(vec![match would_listen(address) {
-        Ok(()) => Finding::Good(format!("{address} can be had")),
-        Err(e) if e.kind() == ErrorKind::AddrInUse => Finding::Note(format!(
+    Ok(vec![free(SocketAddr::new(server.bind, server.port), "--bind")?])
+}
+
+fn free(address: SocketAddr, option: &str) -> Result<Finding, Failure> {
+    match would_listen(address) {
+        Ok(()) => Ok(Finding::Good(format!("{address} can be had"))),
+        Err(e) if e.kind() == ErrorKind::AddrInUse => Ok(Finding::Note(format!(
             "{address} is in use now; a start would end with 69 unless what uses it is stopped \
              first"
-        )),
-        Err(e) => return Err(cannot_listen(address, &e)),
-    }])
+        ))),
+        Err(e) => Err(cannot_listen(address, option, &e)),
+    }
+}
+
+fn tls(server: &Server) -> Result<Vec<Finding>, Failure> {
+    let Some(port) = server.tls else { return Ok(Vec::new()) };
+    let door = free(SocketAddr::new(server.tls_bind, port), "--tls-bind")?;
+    let own = server.spool.join(certificate::FILE);
+    let source = match (&server.cert, &server.key) {
+        (Some(chain), Some(key)) => Source { chain, key },
+        _ if own.exists() => Source { chain: &own, key: &own },
+        _ => {
+            let text = format!("a certificate would be made: {}", own.display());
+            return Ok(vec![door, Finding::Note(text)]);
+        }
+    };
+    let certificate = certificate::read(&source)?;
+    let text = format!("{}: {}", source.chain.display(), certificate::shown(&certificate));
+    Ok(vec![door, Finding::Good(text)])
 }
 
 fn spool(server: &Server) -> Result<Vec<Finding>, Failure> {

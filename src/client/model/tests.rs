@@ -6,8 +6,9 @@ use super::*;
 use crate::crypto::{Stretch, client_key, server_key, stored_key};
 use crate::proto::coded_client::{Kind, Refused};
 use crate::proto::text;
-use crate::scram::{ClientFirst, Exchange, client_first};
+use crate::scram::{Channel, ClientFirst, Exchange, client_first};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use std::io;
 
 const GREETING: &str = ">> Welcome to MMS.\r\n>> Type 'signin <user>'\r\n200 coded 1\r\n";
 const WHO: &str = "260 @1 online=Fred offline=tim,Libero\r\n";
@@ -122,7 +123,7 @@ impl Story {
 
     fn refuse(&mut self) -> Vec<String> {
         let error = io::Error::from(io::ErrorKind::ConnectionRefused);
-        self.model.unreachable(error, self.now);
+        self.model.unreachable(Trouble::Unreachable(error), self.now);
         self.effects()
     }
 
@@ -140,14 +141,14 @@ impl Story {
     }
 
     fn sign_in_at(&mut self, account: &Account, waiting: u32) -> Vec<String> {
-        self.model.connected(&[7; NONCE_ENTROPY_BYTES], self.now);
+        self.model.connected(&[7; NONCE_ENTROPY_BYTES], Channel::Plain, self.now);
         let said = self.heard();
         let first = said.trim_end().rsplit(' ').next().unwrap();
         assert_eq!(
             said,
             format!("coded 1\r\n@signin signin {} online scram {first}\r\n", self.model.login.user)
         );
-        let first = client_first(&decode(first)).unwrap();
+        let first = client_first(&decode(first), None).unwrap();
         let (exchange, message) = account.challenge(&first);
         let text = format!("{GREETING}334 @signin {}\r\n", STANDARD.encode(message));
         let effects = self.say(&text);
@@ -281,18 +282,18 @@ fn a_silent_server_is_left() {
     let (ms, effects) = story.wait();
     assert_eq!((ms, effects[0].as_str()), (ANSWER_MOST_MS, "hang up"));
     story.wait();
-    story.model.connected(&[7; NONCE_ENTROPY_BYTES], story.now);
+    story.model.connected(&[7; NONCE_ENTROPY_BYTES], Channel::Plain, story.now);
     assert_eq!(story.wait().0, ANSWER_MOST_MS, "a sign-in has its time, too");
 }
 
 #[test]
 fn a_server_that_asks_for_endless_work_is_left() {
     let mut story = Story::begin(false);
-    story.model.connected(&[7; NONCE_ENTROPY_BYTES], story.now);
+    story.model.connected(&[7; NONCE_ENTROPY_BYTES], Channel::Plain, story.now);
     let said = story.heard();
     let first = said.trim_end().rsplit(' ').next().unwrap();
     let first = String::from_utf8(STANDARD.decode(first).unwrap()).unwrap();
-    let first = client_first(&first).unwrap();
+    let first = client_first(&first, None).unwrap();
     let (_, message) = Exchange::begin(&first, &[9; 16], 100_000_000, "servers");
     story.say(&format!("{GREETING}334 @signin {}\r\n", STANDARD.encode(message)));
     for _ in 0..3 {
@@ -305,7 +306,7 @@ fn a_server_that_asks_for_endless_work_is_left() {
 #[test]
 fn nobody_tries_again_with_a_wrong_password() {
     let mut story = Story::begin(false);
-    story.model.connected(&[7; NONCE_ENTROPY_BYTES], story.now);
+    story.model.connected(&[7; NONCE_ENTROPY_BYTES], Channel::Plain, story.now);
     let text = format!("{GREETING}535 @signin not-authorized\r\n");
     assert_eq!(story.say(&text), ["hang up", "end: user or password is wrong"]);
     let mut story = Story::signed_in(false);
@@ -320,7 +321,7 @@ fn a_block_is_waited_for() {
     let mut story = Story::signed_in(false);
     story.lose();
     story.wait();
-    story.model.connected(&[7; NONCE_ENTROPY_BYTES], story.now);
+    story.model.connected(&[7; NONCE_ENTROPY_BYTES], Channel::Plain, story.now);
     story.say(&format!("{GREETING}431 @signin blocked 42\r\n"));
     assert!(story.wait().0 >= 42_000);
     let refused = Refused { code: 431, fields: "blocked 42".into() };
@@ -428,7 +429,7 @@ impl Story {
         let [its_tag, "passwd", "scram", first, verifier] = words[..] else { panic!("{said}") };
         assert_eq!(its_tag, tag);
         let known = Account::of(current);
-        let (exchange, message) = known.challenge(&client_first(&decode(first)).unwrap());
+        let (exchange, message) = known.challenge(&client_first(&decode(first), None).unwrap());
         assert!(self.say(&format!("334 {tag} {}\r\n", STANDARD.encode(message))).is_empty());
         let said = self.heard();
         let last = said.strip_prefix(&format!("{tag} auth ")).expect(&said).trim_end();
@@ -535,7 +536,7 @@ fn a_change_without_an_answer_was_made_or_not() {
     // Made while fred was signed in with the old one.
     assert_eq!(story.say("190 password-changed\r\n"), ["hang up", notice, "connect"]);
     // A third one, of which only the person knows.
-    story.model.connected(&[7; NONCE_ENTROPY_BYTES], story.now);
+    story.model.connected(&[7; NONCE_ENTROPY_BYTES], Channel::Plain, story.now);
     let effects = story.say(&format!("{GREETING}535 @signin not-authorized\r\n"));
     assert_eq!(effects, ["hang up", "end: user or password is wrong"]);
 }

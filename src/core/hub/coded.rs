@@ -12,16 +12,16 @@ use crate::limits::COUNTED_BYTES;
 use crate::proto::coded::{self, Kind, Proof, Request};
 use crate::proto::command::{Command, CommandFault, Verb};
 use crate::proto::name::NameKey;
-use crate::proto::reply::{Farewell, Refusal, Reply};
-use crate::scram::{self, Exchange};
+use crate::proto::reply::{Binds, Farewell, Refusal, Reply};
+use crate::scram::{self, Exchange, ScramFault};
 
 impl Hub {
     /// `coded 1`
     pub(super) fn switch(&mut self, conn: Conn, turn: &mut Turn<'_>) {
-        if let Some(session) = self.session_mut(conn) {
-            session.dialect = Dialect::Coded;
-        }
-        self.say(conn, Reply::Switched, turn);
+        let Some(session) = self.session_mut(conn) else { return };
+        session.dialect = Dialect::Coded;
+        let binds = if session.binding.is_some() { Binds::Exporter } else { Binds::No };
+        self.say(conn, Reply::Switched(binds), turn);
     }
 
     /// A line of a program.
@@ -248,13 +248,19 @@ impl Hub {
         verifier: &Verifier,
         turn: &mut Turn<'_>,
     ) -> Option<(Exchange, Reply)> {
-        let first = crypto::decode_text(first);
-        let first = first.and_then(|first| scram::client_first(&first).ok());
-        let first = first.filter(|first| NameKey::of(&first.user) == Ok(key));
-        let Some(first) = first else {
-            let usage = "scram takes base64 of: n,,n=<the same user>,r=<nonce>";
-            self.refuse(conn, Refusal::Malformed(usage), turn);
-            return None;
+        let binding = self.session(conn).and_then(|session| session.binding.as_deref());
+        let first = crypto::decode_text(first).ok_or(ScramFault::Shape);
+        let first = first.and_then(|first| scram::client_first(&first, binding));
+        let first = first.and_then(|first| match NameKey::of(&first.user) == Ok(key) {
+            true => Ok(first),
+            false => Err(ScramFault::User),
+        });
+        let first = match first {
+            Ok(first) => first,
+            Err(fault) => {
+                self.refuse(conn, Refusal::Malformed(first_usage(fault)), turn);
+                return None;
+            }
         };
         let count = self.draw();
         let nonce = crypto::nonce(&self.secret, self.last_id.epoch, count);
@@ -309,5 +315,20 @@ impl Hub {
         // The lines behind it wait while the user's first session is looked at.
         let probing = |session: &Session| matches!(session.stage, Stage::Probing(_));
         if self.session(conn).is_some_and(probing) { Flow::Hold } else { Flow::Go }
+    }
+}
+
+/// How the client's first message is typed, for whom it went wrong.
+fn first_usage(fault: ScramFault) -> &'static str {
+    match fault {
+        ScramFault::Downgrade => {
+            "server-does-support-channel-binding: the client would bind and did not hear that this \
+             server does, so somebody may have changed what was said"
+        }
+        ScramFault::ChannelBinding => {
+            "channel-binding-not-supported: p=tls-exporter over TLS that ends at this server, and \
+             none elsewhere"
+        }
+        _ => "scram takes base64 of: n,,n=<the same user>,r=<nonce>",
     }
 }

@@ -263,6 +263,11 @@ impl Hub {
                 self.say(conn, Reply::Greeting, turn);
                 self.arm(conn);
             }
+            Event::Secured { conn, binding } => {
+                if let Some(session) = self.session_mut(conn) {
+                    session.binding = Some(Box::new(binding));
+                }
+            }
             Event::Foreign { conn, what } => self.close(conn, Farewell::Foreign(what), turn),
             Event::Ended { conn } => self.ended(conn, turn),
             Event::Closed { conn, end } => self.closed(conn, end, turn),

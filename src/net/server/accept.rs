@@ -1,12 +1,13 @@
 //! Accepting: who comes in, and what those are told who do not. Being turned away costs no slot,
 //! no buffer and no word of the rules.
 
-use super::{READING, Server};
+use super::{READING, Server, enlist};
 use crate::core::event::{Conn, Event, Trust};
 use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_A_TURN};
 use crate::net::guard::Stranger;
 use crate::net::network::trust;
 use crate::net::ports::Port;
+use crate::net::tls::{Certificate, Session};
 use crate::proto::plain;
 use crate::proto::reply::Barred;
 use crate::store::disk::Disk;
@@ -21,17 +22,29 @@ impl<D: Disk> Server<D> {
     pub(super) fn accept(&mut self, now: Now) {
         if self.accept_retry_at.is_some_and(|at| at <= now.mono) {
             self.accept_retry_at = None;
-            self.accept_ready = true;
+            self.doors.iter_mut().for_each(|door| door.ready = true);
         }
-        if !self.accept_ready {
-            return;
+        for at in 0..self.doors.len() {
+            self.accept_at(at, now);
         }
+    }
+
+    /// Somebody is in front of a door.
+    pub(super) fn knock(&mut self, token: Token) {
+        let doors = self.doors.iter_mut().filter(|door| door.token == token);
+        doors.for_each(|door| door.ready = true);
+    }
+
+    fn accept_at(&mut self, at: usize, now: Now) {
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((stream, address)) => self.open(stream, address.ip().to_canonical(), now),
+            let Some(door) = self.doors.get_mut(at).filter(|door| door.ready) else { return };
+            match door.listener.accept() {
+                Ok((stream, address)) => {
+                    let session = door.certificate.as_ref().map(Certificate::session);
+                    self.open(stream, address.ip().to_canonical(), session, now);
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.accept_ready = false;
+                    door.ready = false;
                     return;
                 }
                 // The peer was faster in giving up.
@@ -40,7 +53,7 @@ impl<D: Disk> Server<D> {
                     // Descriptors or memory are short, or worse. No new edge will come: they wait
                     // in the kernel's queue, and each close tries again, too.
                     warn!("cannot accept a connection now: {e}");
-                    self.accept_ready = false;
+                    door.ready = false;
                     self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
                     return;
                 }
@@ -48,7 +61,14 @@ impl<D: Disk> Server<D> {
         }
     }
 
-    fn open(&mut self, mut stream: TcpStream, address: IpAddr, now: Now) {
+    /// `session`: what begins TLS, if it came in by that door.
+    fn open(
+        &mut self,
+        mut stream: TcpStream,
+        address: IpAddr,
+        session: Option<Box<Session>>,
+        now: Now,
+    ) {
         let trust = trust(&self.settings.trusted, address);
         let stranger = match self.admit(address, trust, now.mono) {
             Ok(stranger) => stranger,
@@ -64,6 +84,11 @@ impl<D: Disk> Server<D> {
             return;
         }
         let conn = Conn(u32::try_from(token.0).expect("there are at most 50,000"));
+        if let Some(session) = session {
+            let port = entry.insert(Port::secured(stream, stranger, session, now.mono));
+            // Its time runs; what has come already makes an edge of its own.
+            return enlist(&mut self.dirty, conn, &mut port.dirty);
+        }
         entry.insert(Port::new(stream, stranger));
         self.engine.handle(Event::Opened { conn, address, trust }, now);
     }

@@ -12,6 +12,7 @@ use crate::support::rng::Rng;
 use crate::support::sim_disk::{Aftermath, SimDisk};
 use mms::client::desk::{Desk, Wish};
 use mms::client::model::End as Ended;
+use mms::client::oneshot::Trouble;
 use mms::client::screen::Tone;
 use mms::core::event::{Conn, End, Event, Trust};
 use mms::core::hub::{Duplicate, Rules, SelfSend};
@@ -19,6 +20,7 @@ use mms::core::password::Verifier;
 use mms::engine::Engine;
 use mms::limits;
 use mms::proto::name::UserName;
+use mms::scram::Channel;
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
 use std::collections::{BTreeMap, BTreeSet};
@@ -285,7 +287,9 @@ impl World {
         client.connecting = false;
         self.knocks += 1;
         if self.engine.is_none() && self.stranger.is_none() {
-            desk.model.unreachable(Error::from(ErrorKind::ConnectionRefused), self.now.mono);
+            let refused = Error::from(ErrorKind::ConnectionRefused);
+            let refused = Trouble::Unreachable(refused);
+            desk.model.unreachable(refused, self.now.mono);
             self.note(format!("{device} is refused"));
             return self.work(device);
         }
@@ -311,7 +315,7 @@ impl World {
         let mut entropy = [0; 24];
         self.rng.fill(&mut entropy);
         let entropy = entropy.first_chunk().expect("it is long enough");
-        desk.model.connected(entropy, self.now.mono);
+        desk.model.connected(entropy, Channel::Plain, self.now.mono);
         self.note(format!("{device} has connection {conn}"));
         self.work(device);
     }

@@ -1,0 +1,207 @@
+//! Servers that were met before, and the certificates by which they are known again. One file for
+//! all, written as a whole or not at all; whoever changes it has it locked.
+//!
+//! ```text
+//! mms.example:1061 SHA256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+//! ```
+
+use crate::crypto::HASH_BYTES;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// The file's name in the folder of what is kept.
+const FILE: &str = "known_hosts";
+/// Larger files are none of ours.
+const FILE_BYTES_MOST: u64 = 1 << 20;
+/// What a fingerprint begins with.
+const PREFIX: &str = "SHA256:";
+
+/// SHA-256 of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; HASH_BYTES]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PREFIX)?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = String;
+
+    /// As we write it, or as `openssl x509 -fingerprint -sha256` does.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            String::from("a fingerprint is SHA256: and 64 digits from 0 to f, as the server tells")
+        };
+        let begins = text.get(..PREFIX.len()).is_some_and(|it| it.eq_ignore_ascii_case(PREFIX));
+        let digits = if begins { &text[PREFIX.len()..] } else { text };
+        let digits: Vec<u32> = digits
+            .chars()
+            .filter(|&c| c != ':')
+            .map(|c| c.to_digit(16).ok_or_else(wrong))
+            .collect::<Result<_, _>>()?;
+        if digits.len() != 2 * HASH_BYTES {
+            return Err(wrong());
+        }
+        Ok(Self(std::array::from_fn(|at| (digits[2 * at] << 4 | digits[2 * at + 1]) as u8)))
+    }
+}
+
+/// The file of servers that are known.
+#[derive(Clone, Debug)]
+pub struct KnownHosts {
+    folder: PathBuf,
+}
+
+/// What is known of a server, behind [`KnownHosts::remember`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It was not, and is from now on.
+    New,
+    /// By this certificate.
+    Already,
+    /// By another one.
+    Otherwise(Fingerprint),
+}
+
+impl KnownHosts {
+    /// The file in this folder, which need not exist.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(FILE)
+    }
+
+    /// By which certificate the server is known.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or what it says of the server is no fingerprint: then nobody
+    /// is trusted because of it.
+    pub fn find(&self, server: &str) -> Result<Option<Fingerprint>, String> {
+        find(&self.text()?, server).map_err(|fault| self.told(&fault))
+    }
+
+    /// Takes note of a server that is not known; durable when it returns.
+    ///
+    /// # Errors
+    /// If that cannot be done: then the server is not to be trusted.
+    pub fn remember(&self, server: &str, shown: Fingerprint) -> Result<Known, String> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|error| self.told(&error))?;
+        // Of many that meet a server at once the first one writes, and all others find it.
+        let lock = self.locked().map_err(|error| self.told(&error))?;
+        let text = self.text()?;
+        let known = match find(&text, server).map_err(|fault| self.told(&fault))? {
+            Some(known) if known == shown => Known::Already,
+            Some(known) => Known::Otherwise(known),
+            None => {
+                let line_end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+                let text = format!("{text}{line_end}{server} {shown}\n");
+                self.replace(&text).map_err(|error| self.told(&error))?;
+                Known::New
+            }
+        };
+        drop(lock);
+        Ok(known)
+    }
+
+    fn told(&self, fault: &dyn fmt::Display) -> String {
+        format!("{}: {fault}", self.path().display())
+    }
+
+    fn text(&self) -> Result<String, String> {
+        let file = match File::open(self.path()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+            Err(error) => return Err(self.told(&error)),
+        };
+        let mut text = String::new();
+        let read = file.take(FILE_BYTES_MOST + 1).read_to_string(&mut text);
+        read.map_err(|error| self.told(&error))?;
+        if text.len() as u64 > FILE_BYTES_MOST {
+            return Err(self.told(&"that is too long for a list of servers"));
+        }
+        Ok(text)
+    }
+
+    fn locked(&self) -> io::Result<File> {
+        let path = self.folder.join(format!("{FILE}.lock"));
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// Only while it is locked.
+    fn replace(&self, text: &str) -> io::Result<()> {
+        let temporary = self.folder.join(format!("{FILE}.tmp"));
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, self.path())?;
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+/// What the file's text says of a server. The first line about it counts; whoever writes by hand
+/// may write blank lines and comments.
+fn find(text: &str, server: &str) -> Result<Option<Fingerprint>, String> {
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if !words.next().is_some_and(|word| word.eq_ignore_ascii_case(server)) {
+            continue;
+        }
+        let fingerprint = words.next().unwrap_or_default();
+        return fingerprint.parse().map(Some).map_err(|fault| format!("{server}: {fault}"));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_understood_as_we_and_as_openssl_write_it() {
+        let ours = Fingerprint(std::array::from_fn(|at| (at * 8) as u8));
+        let text = ours.to_string();
+        assert!(text.starts_with("SHA256:0008101820"), "{text}");
+        assert_eq!(text.parse(), Ok(ours));
+        let bytes: Vec<String> = ours.0.iter().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(bytes.join(":").parse(), Ok(ours));
+        assert_eq!(format!("sha256:{}", bytes.join(":")).parse(), Ok(ours));
+        for wrong in ["", "SHA256:", &text[..70], &format!("{text}0"), &text.replace('8', "g"), "ä"]
+        {
+            assert!(wrong.parse::<Fingerprint>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_damaged_makes_nobody_known() {
+        let shown = Fingerprint([7; HASH_BYTES]);
+        let text = format!("# mine\n\nb:1 x\na:1 {shown}\na:1 SHA256:00\nc:1\n");
+        assert_eq!(find(&text, "a:1"), Ok(Some(shown)));
+        assert_eq!(find(&text, "A:1"), Ok(Some(shown)));
+        assert_eq!(find(&text, "a:11"), Ok(None));
+        assert!(find(&text, "b:1").is_err() && find(&text, "c:1").is_err());
+    }
+}
