@@ -622,6 +622,47 @@ fn a_stop_does_not_wait_for_handshakes() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+#[test]
+fn halves_of_records_count_as_memory() {
+    let server = Server::start(&["fred"], &["--tls", "0", "--buffers", "1"]);
+    let half = |peer: &mut Peer| {
+        // Nothing can be made of it before its last byte.
+        let sealed = peer.seal(&"x".repeat(16_000));
+        peer.socket.write_all(&sealed[..15_900]).unwrap();
+    };
+    let mut peers: Vec<Peer> = (0..80).map(|_| Peer::connect(&server)).collect();
+    peers.iter_mut().for_each(|peer| assert_eq!([peer.line(), peer.line()], GREETING));
+    peers.iter_mut().for_each(half);
+    // 80 of them hold more than a MiB, so some must go.
+    server.logs("memory ran short");
+    drop(peers);
+    server.signed_in("fred");
+}
+
+#[test]
+fn who_takes_nothing_holds_little_and_loses_nothing() {
+    let names = people(1, &["reader"]);
+    let server = Server::start(&names, &["--tls", "0"]);
+    let mut reader = Peer::over(
+        raw_with(&server, |socket| socket.set_recv_buffer_size(4 << 10).unwrap()),
+        client(&server, rustls::ALL_VERSIONS),
+    );
+    assert_eq!([reader.line(), reader.line()], GREETING);
+    reader.sign_in("reader");
+    let before = server.memory_kib();
+    let all = backlog(&server, "reader", 0..9_000);
+    let grown = server.memory_kib().saturating_sub(before);
+    // What he was offered and has not taken is a window of it, whatever waits; the rest is the
+    // index over the letters.
+    assert!(grown < 8 << 10, "{grown} KiB");
+    let lines: Vec<String> = (0..9_000).map(|_| reader.line()).collect();
+    reader.sign_out();
+    let mut seen = Reader::new("reader");
+    seen.saw(&lines);
+    seen.misses(&all);
+    seen.is_content();
+}
+
 // ---- certificates ----------------------------------------------------------------------------
 
 fn ping(server: &Server, at: &str) -> Command {
@@ -922,6 +963,40 @@ fn a_sign_in_is_bound_to_its_connection() {
     let (_, first) = ClientExchange::begin("fred", "nonce", Channel::Exporter([1; 32]));
     let answer = plain.ask(&format!("@1 signin fred tool scram {}", STANDARD.encode(first)));
     assert!(answer.starts_with("501 @1 usage channel-binding-not-supported"), "{answer}");
+}
+
+#[test]
+fn who_shows_the_right_certificate_without_its_key_is_refused() {
+    let (server, other) = (start(&["fred"]), start(&["fred"]));
+    let pem = server.folder.read("spool/tls.pem");
+    let chain = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let key = other.folder.read("spool/tls.pem");
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let key = default_provider().key_provider.load_private_key(key).unwrap();
+    let forged = rustls::sign::CertifiedKey::new(vec![chain], key);
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(forged.clone()));
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let impostor = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            while tls.is_handshaking() {
+                tls.complete_io(&mut socket)?;
+            }
+            Ok::<(), std::io::Error>(())
+        });
+        let fingerprint = server.tls.clone().unwrap().1;
+        let output = run(ping(&server, &at.to_string()).args(["--tls-fingerprint", &fingerprint]));
+        assert_eq!(output.status.code(), Some(76), "{version:?}: {output:?}");
+        assert!(told(&output).contains("not trusted"), "{output:?}");
+        assert!(impostor.join().unwrap().is_err(), "the handshake was never finished");
+    }
 }
 
 #[test]

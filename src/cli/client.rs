@@ -36,9 +36,10 @@ stored twice. A message leaves the server once it is kept in an inbox under $XDG
 
 From a pipe: a command a line, no prompt; it ends when all are answered.
 
-Exit codes: 0 left, or all lines answered; 1 some lines were not answered; 64 no user or no password
-given; 65 the name or the password file will not do; 66 no such password file; 69 no server there;
-75 try later; 76 that is no MMS server; 77 wrong user or password.")]
+Exit codes: 0 left, or all lines answered; 1 some lines were not answered; 64 no user or no
+password given; 65 the name or the password file will not do; 66 no such password file; 69 no
+server there; 75 try later; 76 that is no MMS server, or not the one that is known; 77 wrong
+user or password; 78 the saved keys, known_hosts or the file of --ca will not do.")]
 pub struct Client {
     /// The server's name or address.
     host: String,

@@ -22,8 +22,9 @@ readable by you alone. Whoever reads them can sign in as you until the password 
 sign-in with keys costs no hash rounds, so it is quick.
 
 Exit codes: 64 no user or no password given; 65 the name or the password file will not do; 66 no
-such password file; 69 no server there; 74 the keys cannot be written; 75 try later; 76 that is no
-MMS server; 77 wrong user or password; 78 nowhere to keep the keys.")]
+such password file; 69 no server there; 74 the keys cannot be written; 75 try later; 76 that is
+no MMS server, or not the one that is known; 77 wrong user or password; 78 nowhere to keep the
+keys, or known_hosts or the file of --ca will not do.")]
 pub struct Login {
     #[command(flatten)]
     account: Account,

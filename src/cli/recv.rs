@@ -37,8 +37,9 @@ comes once more, marked as repeated.
 
 Exit codes: 64 no user or no password given; 65 the name or the password file will not do; 66 no
 such password file; 69 no server there; 74 stdout cannot be written; 75 try later: signed in
-elsewhere, or the time was up; or the command failed; 76 that is no MMS server; 77 wrong user or
-password.")]
+elsewhere, or the time was up; or the command failed; 76 that is no MMS server, or not the one
+that is known; 77 wrong user or password; 78 the saved keys, known_hosts or the file of --ca
+will not do.")]
 pub struct Recv {
     #[command(flatten)]
     account: Account,

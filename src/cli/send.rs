@@ -37,12 +37,13 @@ before it. The first line that is not delivered in time ends the waiting: those 
 all the same. A user may send 10,000 messages a day; of the lines of one command no more than 100
 count for that, but with --id all, and all of the 257th longer command within 30 days.
 
-Exit codes: 0 stored, with --wait delivered: delivered; 1 not known whether it was stored: repeat it
-with the --id that is told; 2 stored, but not delivered when the wait ran out; 64 wrong usage; 65
-the message or a name will not do; 66 no such password file; 67 no such user; 69 no server there; 73
-mailbox full; 75 not stored, try later; 76 that is no MMS server; 77 wrong user or password. A list
-exits with its worst fate, of which 2 is the best, as all others are not stored; who can be reached
-gets the message all the same.")]
+Exit codes: 0 stored, with --wait delivered: delivered; 1 not known whether it was stored:
+repeat it with the --id that is told; 2 stored, but not delivered when the wait ran out; 64
+wrong usage; 65 the message or a name will not do; 66 no such password file; 67 no such user; 69
+no server there; 73 mailbox full; 75 not stored, try later; 76 that is no MMS server, or not the
+one that is known; 77 wrong user or password; 78 the saved keys, known_hosts or the file of --ca
+will not do. A list exits with its worst fate, of which 2 is the best, as all others are not
+stored; who can be reached gets the message all the same.")]
 pub struct Send {
     /// The user, or several with commas between them.
     #[arg(value_name = "USER[,USER…]")]
@@ -61,11 +62,12 @@ Examples:
 Who is not online does not get it. Prints how many do. With --wait delivered a lost connection ends
 the waiting: whom a broadcast was for the server does not remember.
 
-Exit codes: 0 stored, with --wait delivered: delivered to all of them; 1 not known whether it was
-stored: repeat it with the --id that is told; 2 stored, but not delivered to all when the wait ran
-out; 64 wrong usage; 65 the message will not do; 66 no such password file; 67 nobody else is
-online; 69 no server there; 73 some mailbox is full; 75 not stored, try later; 76 that is no MMS
-server; 77 wrong user or password.")]
+Exit codes: 0 stored, with --wait delivered: delivered to all of them; 1 not known whether it
+was stored: repeat it with the --id that is told; 2 stored, but not delivered to all when the
+wait ran out; 64 wrong usage; 65 the message will not do; 66 no such password file; 67 nobody
+else is online; 69 no server there; 73 some mailbox is full; 75 not stored, try later; 76 that
+is no MMS server, or not the one that is known; 77 wrong user or password; 78 the saved keys,
+known_hosts or the file of --ca will not do.")]
 pub struct Broadcast {
     #[command(flatten)]
     sending: Sending,

@@ -22,8 +22,9 @@ You are not there yourself because of it: it asks beside your own sessions. Of m
 first 100 are told.
 
 Exit codes: 64 no user or no password given; 65 the name or the password file will not do; 66 no
-such password file; 69 no server there; 75 try later; 76 that is no MMS server; 77 wrong user or
-password.")]
+such password file; 69 no server there; 75 try later; 76 that is no MMS server, or not the one
+that is known; 77 wrong user or password; 78 the saved keys, known_hosts or the file of --ca
+will not do.")]
 pub struct Who {
     #[command(flatten)]
     account: Account,
@@ -41,7 +42,7 @@ Examples:
   until mms ping 2>/dev/null; do sleep 1; done      waits for a server that starts
 
 Exit codes: 69 no server there, or it says nothing; 75 it takes nobody now; 76 that is no MMS
-server.")]
+server, or not the one that is known; 78 known_hosts or the file of --ca will not do.")]
 pub struct Ping {
     #[command(flatten)]
     server: ServerArg,

@@ -1,5 +1,5 @@
 //! Where a server is, whether the way there is TLS, and by what it is known; and why it is not to
-//! be trusted. Which words of TLS that takes is said in [`super::tls`].
+//! be trusted. Which words of TLS that takes is said in `super::tls`.
 
 use super::known::{Fingerprint, KnownHosts};
 use super::shown::Shown;
