@@ -17,6 +17,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use support::letters::{Reader, backlog, is_gone, people, waiting};
 use support::server::{Folder, PASSWORD, PATIENCE, Server, eventually, mms, run, users_file};
 
@@ -1057,8 +1058,6 @@ fn a_client_does_not_sign_in_through_somebody_elses_tls() {
 #[ignore = "a measurement"]
 fn cost_of_a_handshake_and_of_an_idle_connection() {
     let server = start(&["fred"]);
-    let tls = client(&server, rustls::ALL_VERSIONS);
-    drop(tls);
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let (count, ticks, begun) = (4000, server.cpu_ticks(), std::time::Instant::now());
         for _ in 0..count {
@@ -1080,6 +1079,36 @@ fn cost_of_a_handshake_and_of_an_idle_connection() {
     }
     let spent = (server.cpu_ticks() - ticks) as f64 * 1e4 / f64::from(count);
     println!("without TLS: {spent:.0} us");
+    let mut fred = server.signed_in("fred");
+    for (strangers, what) in [(0, "alone"), (4, "beside four who shake hands all the time")] {
+        let asked = AtomicBool::new(true);
+        let times = std::thread::scope(|scope| {
+            for _ in 0..strangers {
+                scope.spawn(|| {
+                    while asked.load(Ordering::Relaxed) {
+                        let tls = client(&server, rustls::ALL_VERSIONS);
+                        let peer = Peer::over(raw(&server), tls);
+                        let at_once = Some(std::time::Duration::ZERO);
+                        SockRef::from(&peer.socket).set_linger(at_once).unwrap();
+                    }
+                });
+            }
+            let mut times: Vec<_> = (0..2000)
+                .map(|_| {
+                    let begun = std::time::Instant::now();
+                    fred.ask("whoelse");
+                    begun.elapsed()
+                })
+                .collect();
+            asked.store(false, Ordering::Relaxed);
+            times.sort();
+            times
+        });
+        println!(
+            "an answer without TLS, {what}: median {:?}, 99 of 100 {:?}",
+            times[1000], times[1980]
+        );
+    }
     let (count, before) = (2000, server.memory_kib());
     let peers: Vec<Peer> = (0..count).map(|_| Peer::connect(&server)).collect();
     let each = (server.memory_kib() - before) as f64 / f64::from(count);
