@@ -332,3 +332,15 @@ fn a_command_that_is_none() {
     assert_eq!(run(&mut mms(&folder)).status.code(), Some(64));
     assert_eq!(run(mms(&folder).arg("--version")).status.code(), Some(0));
 }
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_program_without_tls_says_so_and_does_nothing() {
+    let folder = Folder::new();
+    folder.write("users", &users_file(&["fred"]));
+    let output = run(mms(&folder).args(["server", "0", "users", "--tls", "0"]));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(64), &b""[..]), "{told}");
+    assert!(told.contains("built without TLS"), "{told}");
+    assert!(!folder.path("spool").exists() && !folder.path("server.log").exists());
+}

@@ -20,6 +20,10 @@ pub(super) fn shown(certificate: &Certificate) -> Fingerprint {
     Fingerprint(certificate.fingerprint())
 }
 
+pub(super) fn is_possible() -> Result<(), Failure> {
+    Err(absent())
+}
+
 pub(super) fn read(_source: &Source<'_>) -> Result<Certificate, Failure> {
     Err(absent())
 }

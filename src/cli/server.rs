@@ -208,6 +208,9 @@ impl Server {
         for warning in &users.warnings {
             _ = writeln!(io::stderr(), "mms: {warning}");
         }
+        if self.tls.is_some() {
+            certificate::is_possible()?;
+        }
         let given = match (&self.cert, &self.key) {
             (Some(chain), Some(key)) => Some(certificate::read(&Source { chain, key })?),
             _ => None,
