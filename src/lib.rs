@@ -39,6 +39,8 @@
 //!           |                  v
 //!           +--> client ---> proto              limits, time, digits, crypto, scram:
 //!                                              leaves, for anyone
+//!           |
+//!           +--> bench                          another program: it knows the server by its wire
 //! ```
 //!
 //! Of `store`, `client` names the trait of a disk, so that its inbox can be tried on a bad one.
@@ -134,10 +136,18 @@
 //! | [`client::trust`], [`client::known`] | the way to a server, and by what it is known |
 //! | [`client::stream`], `client::tls` | the socket, and TLS around it |
 //! | [`client::shown`] | texts of others made harmless, refusals in words, JSON |
+//! | **[`mod@bench`]** | **how fast it is on this machine, beside a bare relay and others** |
+//! | `bench::run`, `bench::work` | one measurement, and the kinds of work |
+//! | `bench::load`, `bench::tongue` | the users that it plays, and what they say to which server |
+//! | `bench::relay` | what handing over bytes costs, without anything else |
+//! | `bench::contender`, `bench::started` | who is measured, how it is started, and that it ends |
+//! | [`bench::Histogram`] | latencies in little memory, and their picture in a terminal |
+//! | `bench::machine`, `bench::clock`, `bench::trouble` | one thing each |
 //! | **[`cli`]** | **the command line, one file a subcommand** |
 //! | `cli::server::check` | what a start would find, as a list of checks |
 //! | `cli::certificate` | the server's certificate: read, or made |
 
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod core;

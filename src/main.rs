@@ -1,6 +1,7 @@
 //! Parse, run, one line on error, exit code.
 
 use clap::Parser;
+use mms::cli::bench::Bench;
 use mms::cli::client::Client;
 use mms::cli::login::{Login, Logout};
 use mms::cli::recv::Recv;
@@ -35,6 +36,7 @@ enum Mms {
     Logout(Logout),
     User(User),
     Spool(Spool),
+    Bench(Bench),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Mms::Logout(logout) => logout.run(out),
         Mms::User(user) => user.run(out),
         Mms::Spool(spool) => spool.run(out),
+        Mms::Bench(bench) => bench.run(out),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! The command line: clap definitions, one file a subcommand.
 
 pub mod account;
+pub mod bench;
 #[cfg(feature = "tls")]
 mod certificate;
 #[cfg(not(feature = "tls"))]
@@ -57,6 +58,8 @@ pub enum Code {
     Permission = 77,
     /// 78: a configuration file is wrong.
     Config = 78,
+    /// 130: somebody has pressed Ctrl-C.
+    Interrupted = 130,
 }
 
 impl Failure {

@@ -1,0 +1,185 @@
+//! One measurement: a fresh server, its users, the work, and what it came to.
+
+use super::contender::Contender;
+use super::histogram::Histogram;
+use super::load::Load;
+use super::machine::{Machine, cpu_ns, resident_bytes};
+use super::started::{Folder, Started};
+use super::tongue::Tongue;
+use super::trouble::Trouble;
+use super::work::{Setup, Work};
+
+/// Sign-ins under way at a time.
+pub(super) const SIGN_INS_AT_ONCE: usize = 64;
+
+/// What a figure says. Times are of the wall clock, CPU is that of the server's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// Texts delivered, copies each, or confirmed where nobody reads them.
+    Texts,
+    /// The same a second.
+    PerSecond,
+    /// CPU of each, in us.
+    Cpu,
+    /// How much of the time the server was busy, in percent.
+    Busy,
+    /// What half of the texts did not exceed, in us.
+    P50,
+    /// 99 of 100.
+    P99,
+    /// 999 of 1000.
+    P999,
+    /// The slowest.
+    Most,
+    /// Texts that were sent and had not come 10 s after the end.
+    Missing,
+    /// Sign-ins from connection to welcome, a second.
+    SignIns,
+    /// CPU of each, in us.
+    SignInCpu,
+    /// Memory that a signed-in connection adds to the server, in bytes.
+    Bytes,
+    /// CPU while nothing happens, in ms a second.
+    IdleCpu,
+    /// What 99 of 100 texts of others took meanwhile, in us.
+    OthersP99,
+    /// The slowest of those.
+    OthersMost,
+    /// The same while they are alone.
+    AloneP99,
+    /// The slowest of those.
+    AloneMost,
+    /// MiB of the journal.
+    Journal,
+    /// Seconds that it took.
+    Seconds,
+}
+
+impl Metric {
+    /// Its name in JSON, unit last.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Texts => "texts",
+            Self::PerSecond => "texts_per_s",
+            Self::Cpu => "cpu_us_a_text",
+            Self::Busy => "cpu_busy_percent",
+            Self::P50 => "p50_us",
+            Self::P99 => "p99_us",
+            Self::P999 => "p999_us",
+            Self::Most => "max_us",
+            Self::Missing => "missing",
+            Self::SignIns => "signins_per_s",
+            Self::SignInCpu => "cpu_us_a_signin",
+            Self::Bytes => "bytes_a_connection",
+            Self::IdleCpu => "idle_cpu_ms_per_s",
+            Self::OthersP99 => "others_p99_us",
+            Self::OthersMost => "others_max_us",
+            Self::AloneP99 => "alone_p99_us",
+            Self::AloneMost => "alone_max_us",
+            Self::Journal => "journal_mib",
+            Self::Seconds => "seconds",
+        }
+    }
+}
+
+/// What one measurement came to.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// Each metric at most once.
+    pub figures: Vec<(Metric, f64)>,
+    /// Of the texts that were delivered.
+    pub latency: Histogram,
+}
+
+impl Run {
+    /// A figure, if this work has it.
+    #[must_use]
+    pub fn figure(&self, metric: Metric) -> Option<f64> {
+        self.figures.iter().find(|(which, _)| *which == metric).map(|(_, value)| *value)
+    }
+
+    /// Notes a figure, in the place of an earlier one.
+    pub(super) fn set(&mut self, metric: Metric, value: f64) {
+        self.figures.retain(|(which, _)| *which != metric);
+        self.figures.push((metric, value));
+    }
+
+    /// The quantiles of a histogram.
+    pub(super) fn set_latency(&mut self, latency: Histogram) {
+        for (metric, permille) in [(Metric::P50, 500), (Metric::P99, 990), (Metric::P999, 999)] {
+            self.set(metric, latency.permille_ns(permille) as f64 / 1e3);
+        }
+        self.set(Metric::Most, latency.most_ns() as f64 / 1e3);
+        self.latency = latency;
+    }
+
+    /// Of several runs of the same work the median of each figure, and all latencies together.
+    #[must_use]
+    pub fn median(runs: &[Self]) -> Self {
+        let mut median = Self::default();
+        for (metric, _) in runs.first().map_or(&[][..], |run| &run.figures) {
+            let mut values: Vec<f64> = runs.iter().filter_map(|run| run.figure(*metric)).collect();
+            values.sort_by(f64::total_cmp);
+            let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+            median.set(*metric, f64::midpoint(low, high));
+        }
+        runs.iter().for_each(|run| median.latency.merge(&run.latency));
+        median
+    }
+}
+
+/// A server with a load.
+pub(super) struct Stage<'a> {
+    pub(super) server: Started,
+    pub(super) folder: Folder,
+    pub(super) load: Load,
+    pub(super) setup: &'a Setup,
+    pub(super) machine: &'a Machine,
+    pub(super) run: Run,
+}
+
+/// Starts the server, does the work and ends the server.
+///
+/// # Errors
+/// If there are no figures.
+pub fn measure(who: Contender, setup: &Setup, machine: &Machine) -> Result<Run, Trouble> {
+    if !who.knows(&setup.work) {
+        return Err(Trouble::Unfit(who));
+    }
+    let folder = Folder::new()?;
+    let server = Started::start(who, &folder, setup, machine)?;
+    let tongue = Tongue::of(who, setup);
+    let load = Load::new(&server, tongue, setup.bytes, &machine.interrupt)?;
+    let mut stage = Stage { server, folder, load, setup, machine, run: Run::default() };
+    stage.sign_in(setup.work.present(setup.users))?;
+    match setup.work {
+        Work::Pairs { window } => stage.pairs(window)?,
+        Work::FanOut { window } => stage.fan_out(window)?,
+        Work::Rate { per_second } => stage.rate(per_second)?,
+        Work::Offline { window } => stage.offline(window)?,
+        Work::Idle { ms } => stage.idle(ms)?,
+        Work::SignIns { count } => stage.sign_ins(count)?,
+        Work::Backlog { letters } => stage.backlog(letters)?,
+        Work::Replay { letters } => stage.replay(letters)?,
+    }
+    Ok(stage.run)
+}
+
+impl Stage<'_> {
+    /// Signs the users in and notes what that cost.
+    fn sign_in(&mut self, users: usize) -> Result<(), Trouble> {
+        let pid = self.server.pid();
+        let (cpu, bytes) = (cpu_ns(pid)?, resident_bytes(pid)?);
+        let begin = self.load.watch.ns();
+        self.load.sign_in(0..users, SIGN_INS_AT_ONCE, &mut |_| ())?;
+        let ns = (self.load.watch.ns() - begin) as f64;
+        let cpu = (cpu_ns(pid)? - cpu) as f64;
+        let bytes = resident_bytes(pid)?.saturating_sub(bytes) as f64;
+        let users = users as f64;
+        self.run.set(Metric::SignIns, users * 1e9 / ns);
+        self.run.set(Metric::SignInCpu, cpu / 1e3 / users);
+        self.run.set(Metric::Bytes, bytes / users);
+        Ok(())
+    }
+}
