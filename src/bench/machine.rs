@@ -1,14 +1,22 @@
 //! What the bench asks of the machine: two processors, descriptors, what a process has used, and
 //! whether somebody wants it to end.
 
+use super::clock::Stopwatch;
+use super::histogram::Histogram;
+use super::started::Folder;
 use super::trouble::Trouble;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Flushes of the disk that are timed.
+const FLUSHES: usize = 500;
 
 /// Set by a signal that asks the bench to end.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +76,16 @@ impl Machine {
         self.cores
     }
 
+    /// How long a flush of the disk takes below the folder for temporary files: what 99 of 100 do
+    /// not exceed, in us.
+    ///
+    /// # Errors
+    /// If nothing can be written there.
+    pub fn flush_us(&self) -> Result<f64, Trouble> {
+        let folder = Folder::new()?;
+        Ok(flush_ns(folder.path())? as f64 / 1e3)
+    }
+
     /// Goes to the server's processor, so that who is started now begins there with all its
     /// threads.
     pub(super) fn go_to_servers(&self) -> Result<(), Trouble> {
@@ -114,4 +132,20 @@ pub(super) fn resident_bytes(pid: u32) -> Result<u64, Trouble> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     let kib: u64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
     Ok(kib << 10)
+}
+
+/// How long this disk takes to write a little behind the end of a file and to flush it: what 99 of
+/// 100 times do not exceed, in nanoseconds.
+pub(super) fn flush_ns(folder: &Path) -> Result<u64, Trouble> {
+    let path = folder.join("flushed");
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = fs::File::create(&path).map_err(Trouble::of(cannot()))?;
+    let (watch, mut took) = (Stopwatch::start(), Histogram::default());
+    for _ in 0..FLUSHES {
+        let begin = watch.ns();
+        file.write_all(&[b'.'; 128]).map_err(Trouble::of(cannot()))?;
+        file.sync_data().map_err(Trouble::of(cannot()))?;
+        took.add(watch.ns() - begin);
+    }
+    Ok(took.permille_ns(990))
 }

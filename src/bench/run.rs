@@ -9,9 +9,6 @@ use super::tongue::Tongue;
 use super::trouble::Trouble;
 use super::work::{Setup, Work};
 
-/// Sign-ins under way at a time.
-pub(super) const SIGN_INS_AT_ONCE: usize = 64;
-
 /// What a figure says. Times are of the wall clock, CPU is that of the server's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
@@ -172,7 +169,8 @@ impl Stage<'_> {
         let pid = self.server.pid();
         let (cpu, bytes) = (cpu_ns(pid)?, resident_bytes(pid)?);
         let begin = self.load.watch.ns();
-        self.load.sign_in(0..users, SIGN_INS_AT_ONCE, &mut |_| ())?;
+        let at_once = self.load.tongue.sign_ins_at_once();
+        self.load.sign_in(0..users, at_once, &mut |_| ())?;
         let ns = (self.load.watch.ns() - begin) as f64;
         let cpu = (cpu_ns(pid)? - cpu) as f64;
         let bytes = resident_bytes(pid)?.saturating_sub(bytes) as f64;

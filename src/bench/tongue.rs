@@ -6,7 +6,7 @@
 
 use super::contender::Contender;
 use super::work::Setup;
-use crate::scram::{self, ClientExchange, Keys, Secret};
+use crate::scram::{self, Channel, ClientExchange, Keys, Secret};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use memchr::memmem;
 use memchr::{memchr, memrchr};
@@ -121,8 +121,11 @@ impl Tongue {
             Self::Coded { sign_in: SignIn::Scram, .. } => {
                 let mut entropy = [0; scram::NONCE_ENTROPY_BYTES];
                 entropy[..8].copy_from_slice(&user.to_le_bytes()[..8]);
-                let (exchange, first) =
-                    ClientExchange::begin(&format!("u{user}"), &scram::nonce(&entropy));
+                let (exchange, first) = ClientExchange::begin(
+                    &format!("u{user}"),
+                    &scram::nonce(&entropy),
+                    Channel::Plain,
+                );
                 voice.exchange = Some(Box::new(exchange));
                 let first = STANDARD.encode(first);
                 write!(out, "coded 1\r\nsignin u{user} online scram {first}\r\n")
@@ -153,6 +156,11 @@ impl Tongue {
             Self::Redis | Self::Nats | Self::Mqtt => users,
             _ => users - 1,
         }
+    }
+
+    /// Sign-ins under way at a time: servers of IRC do some of it once a second.
+    pub(super) fn sign_ins_at_once(&self) -> usize {
+        if matches!(self, Self::Irc) { 1000 } else { 64 }
     }
 
     /// A text for a user.

@@ -4,9 +4,10 @@ use super::clock::pause;
 use super::histogram::Histogram;
 use super::load::Load;
 use super::machine::cpu_ns;
-use super::run::{Metric, SIGN_INS_AT_ONCE, Stage};
+use super::run::{Metric, Stage};
 use super::tongue::{Dialect, PASSWORD, SignIn};
 use super::trouble::Trouble;
+use crate::limits::ROUNDS_LEAST;
 use crate::scram::Keys;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ const SIGN_INS_BESIDE: usize = 8;
 const STORE_WINDOW: usize = 1000;
 /// After so long a mailbox will not be read any more, in nanoseconds.
 const BACKLOG_NS: u64 = 60_000_000_000;
+
+/// So many letters may wait for a user of a server that is measured.
+const LETTERS_MOST: usize = 50_000_000;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,25 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// This work with texts of 64 bytes for 3 s; nothing waits for the disk, unless what is
+    /// measured is just that.
+    #[must_use]
+    pub fn new(work: Work, users: usize) -> Self {
+        let durable = matches!(work, Work::Offline { .. });
+        Self {
+            work,
+            users,
+            bytes: 64,
+            until: Until::Ns(3_000_000_000),
+            sync: if durable { Sync::Always } else { Sync::Never },
+            dialect: Dialect::Coded,
+            sign_in: SignIn::Scram,
+            rounds: ROUNDS_LEAST,
+            letters: LETTERS_MOST,
+            durable,
+        }
+    }
+
     /// What the users' password becomes.
     pub(super) fn keys(&self) -> Keys {
         Keys::derive(PASSWORD.as_bytes(), b"mms bench salt", self.rounds)
@@ -309,7 +332,8 @@ impl Stage<'_> {
         self.watch_alone()?;
         let begun = self.begin()?;
         let users = 2..2 + count / 2;
-        self.load.sign_in(users.clone(), SIGN_INS_AT_ONCE, &mut |_| ())?;
+        let at_once = self.load.tongue.sign_ins_at_once();
+        self.load.sign_in(users.clone(), at_once, &mut |_| ())?;
         let ns = (self.load.watch.ns() - begun.ns) as f64;
         let cpu = (cpu_ns(self.server.pid())? - begun.cpu) as f64;
         self.run.set(Metric::SignIns, users.len() as f64 * 1e9 / ns);

@@ -1,19 +1,17 @@
 //! `mms bench`: options to measurements, and measurements to tables and JSON.
 
+mod shown;
+mod suite;
+
+use self::shown::{json, table};
 use super::account::{put, tell};
 use super::{Code, Failure};
 use crate::bench::{
-    Contender, Dialect, Machine, Metric, Run, Setup, SignIn, Sync, Trouble, Until, Work, measure,
-    relay,
+    Contender, Dialect, Machine, Run, Setup, SignIn, Sync, Trouble, Until, Work, measure, relay,
 };
-use crate::client::shown::Json;
 use crate::limits::ROUNDS_LEAST;
 use clap::{Args, Subcommand, ValueEnum};
-use std::fmt::Write as _;
 use std::io::Write;
-
-/// So many letters may wait for a user of a server that is measured.
-const LETTERS_MOST: usize = 50_000_000;
 
 /// Measure how fast this server is on this machine, beside a bare relay and others.
 #[derive(Debug, Args)]
@@ -56,6 +54,7 @@ enum Wanted {
     Signins(SignIns),
     Backlog(Backlog),
     Replay(Replay),
+    Targets(suite::Targets),
     /// The bare relay
     #[command(hide = true)]
     Relay,
@@ -289,27 +288,20 @@ fn seconds(word: &str) -> Result<f64, String> {
 
 impl Common {
     fn setup(&self, work: Work, users: usize) -> Setup {
-        let stored = matches!(work, Work::Offline { .. });
-        let sync = match self.sync {
-            Some(OnSync::Always) => Sync::Always,
-            None if stored => Sync::Always,
-            Some(OnSync::Never) | None => Sync::Never,
-        };
-        let until = self.texts.map_or(Until::Ns((self.secs * 1e9) as u64), Until::Texts);
+        let usual = Setup::new(work, users);
         Setup {
-            work,
-            users,
             bytes: self.bytes,
-            until,
-            sync,
+            until: self.texts.map_or(Until::Ns((self.secs * 1e9) as u64), Until::Texts),
+            sync: match self.sync {
+                Some(OnSync::Always) => Sync::Always,
+                Some(OnSync::Never) => Sync::Never,
+                None => usual.sync,
+            },
             dialect: match self.dialect {
                 OnDialect::Coded => Dialect::Coded,
                 OnDialect::Plain => Dialect::Plain,
             },
-            sign_in: SignIn::Scram,
-            rounds: ROUNDS_LEAST,
-            letters: LETTERS_MOST,
-            durable: stored,
+            ..usual
         }
     }
 }
@@ -321,7 +313,8 @@ impl Bench {
     /// If there are no figures.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
         match &self.work {
-            None => overview(self.json, out),
+            None => suite::overview(self.json, out),
+            Some(Wanted::Targets(targets)) => targets.run(out),
             Some(Wanted::Relay) => {
                 relay(out).map_err(|error| Failure::new(Code::Io, format!("relay: {error}")))
             }
@@ -360,30 +353,35 @@ impl Bench {
     }
 }
 
-fn overview(_json: bool, _out: &mut dyn Write) -> Result<(), Failure> {
-    Err(Failure::new(Code::Usage, "not yet"))
-}
-
 fn compare(common: &Common, work: Work, users: usize, out: &mut dyn Write) -> Result<(), Failure> {
     compare_as(common, &common.setup(work, users), out)
 }
 
-/// Does the same work with each, by turns, and prints what it came to.
-fn compare_as(common: &Common, setup: &Setup, out: &mut dyn Write) -> Result<(), Failure> {
+/// What the machine has; whoever measures on one processor is told.
+fn survey() -> Result<Machine, Failure> {
     let machine = Machine::survey().map_err(|trouble| failure(&trouble))?;
     if machine.cores().is_none() {
         tell("there is one processor: server and load share it");
     }
+    Ok(machine)
+}
+
+/// Does the same work with each of those that are there, by turns; the medians.
+fn take_turns(
+    of: &[Contender],
+    setup: &Setup,
+    runs: usize,
+    machine: &Machine,
+) -> Result<Vec<(Contender, Run)>, Failure> {
     let mut all: Vec<(Contender, Vec<Run>)> = vec![];
-    for &who in &common.of.0 {
+    for &who in of {
         if !all.iter().any(|(other, _)| *other == who) {
             all.push((who, vec![]));
         }
     }
-    for _ in 0..common.runs {
+    for _ in 0..runs {
         for at in (0..all.len()).rev() {
-            let who = all[at].0;
-            match measure(who, setup, &machine) {
+            match measure(all[at].0, setup, machine) {
                 Ok(run) => all[at].1.push(run),
                 // Whoever asks for all has those that there are.
                 Err(trouble @ (Trouble::Absent(_) | Trouble::Unfit(_))) => {
@@ -394,113 +392,18 @@ fn compare_as(common: &Common, setup: &Setup, out: &mut dyn Write) -> Result<(),
             }
         }
     }
-    let all: Vec<(Contender, Run)> =
-        all.into_iter().map(|(who, runs)| (who, Run::median(&runs))).collect();
+    Ok(all.into_iter().map(|(who, runs)| (who, Run::median(&runs))).collect())
+}
+
+/// Does the same work with each and prints what it came to.
+fn compare_as(common: &Common, setup: &Setup, out: &mut dyn Write) -> Result<(), Failure> {
+    let machine = survey()?;
+    let all = take_turns(&common.of.0, setup, common.runs, &machine)?;
     let text = match common.json {
         true => all.iter().map(|(who, run)| json(setup, *who, run)).collect(),
         false => table(setup.work, &all),
     };
     put(out, &text)
-}
-
-fn work_name(work: Work) -> &'static str {
-    match work {
-        Work::Pairs { .. } => "pairs",
-        Work::FanOut { .. } => "fanout",
-        Work::Rate { .. } => "rate",
-        Work::Offline { .. } => "offline",
-        Work::Idle { .. } => "idle",
-        Work::SignIns { .. } => "signins",
-        Work::Backlog { .. } => "backlog",
-        Work::Replay { .. } => "replay",
-    }
-}
-
-fn json(setup: &Setup, who: Contender, run: &Run) -> String {
-    let mut line = format!(
-        "{{\"work\":{},\"server\":{},\"users\":{}",
-        Json(work_name(setup.work)),
-        Json(who.name()),
-        setup.users
-    );
-    for (metric, value) in &run.figures {
-        // JSON knows no infinity, and nothing here should be one.
-        let value = if value.is_finite() { *value } else { 0.0 };
-        _ = write!(line, ",{}:{value:.3}", Json(metric.name()));
-    }
-    line + "}\n"
-}
-
-/// The metrics that matter for a kind of work, with the heads of their columns.
-fn columns(work: Work) -> &'static [(Metric, &'static str, usize)] {
-    match work {
-        Work::Pairs { .. } | Work::FanOut { .. } | Work::Rate { .. } => &[
-            (Metric::PerSecond, "texts/s", 0),
-            (Metric::Cpu, "CPU us each", 3),
-            (Metric::P50, "p50 us", 0),
-            (Metric::P99, "p99 us", 0),
-            (Metric::P999, "p99.9 us", 0),
-            (Metric::Busy, "busy %", 0),
-            (Metric::Missing, "missing", 0),
-        ],
-        Work::Offline { .. } => {
-            &[(Metric::PerSecond, "texts/s", 0), (Metric::Cpu, "CPU us each", 3)]
-        }
-        Work::Idle { .. } => &[
-            (Metric::Bytes, "bytes each", 0),
-            (Metric::IdleCpu, "CPU ms/s", 2),
-            (Metric::SignIns, "sign-ins/s", 0),
-            (Metric::SignInCpu, "CPU us a sign-in", 1),
-        ],
-        Work::SignIns { .. } => &[
-            (Metric::SignIns, "sign-ins/s", 0),
-            (Metric::SignInCpu, "CPU us each", 1),
-            (Metric::OthersP99, "others: p99 us", 0),
-            (Metric::OthersMost, "max us", 0),
-            (Metric::AloneP99, "alone: p99 us", 0),
-            (Metric::AloneMost, "max us", 0),
-        ],
-        Work::Backlog { .. } => &[
-            (Metric::PerSecond, "letters/s", 0),
-            (Metric::Cpu, "CPU us each", 3),
-            (Metric::OthersP99, "others: p99 us", 0),
-            (Metric::OthersMost, "max us", 0),
-            (Metric::AloneP99, "alone: p99 us", 0),
-            (Metric::AloneMost, "max us", 0),
-            (Metric::Missing, "missing", 0),
-        ],
-        Work::Replay { .. } => &[
-            (Metric::Seconds, "seconds", 2),
-            (Metric::PerSecond, "letters/s", 0),
-            (Metric::Journal, "journal MiB", 0),
-        ],
-    }
-}
-
-fn table(work: Work, all: &[(Contender, Run)]) -> String {
-    let columns = columns(work);
-    let mut text = format!("{:<10}", "");
-    for (_, head, _) in columns {
-        _ = write!(text, "  {head:>11}");
-    }
-    text.push('\n');
-    for (who, run) in all {
-        _ = write!(text, "{:<10}", who.name());
-        for (metric, head, digits) in columns {
-            let width = head.len().max(11);
-            match run.figure(*metric) {
-                Some(value) => _ = write!(text, "  {value:>width$.digits$}"),
-                None => _ = write!(text, "  {:>width$}", "-"),
-            }
-        }
-        text.push('\n');
-    }
-    if matches!(work, Work::Rate { .. }) {
-        for (who, run) in all {
-            _ = write!(text, "\n{}\n{}", who.name(), run.latency.draw());
-        }
-    }
-    text
 }
 
 fn failure(trouble: &Trouble) -> Failure {

@@ -3,7 +3,9 @@
 
 use super::Input;
 use mms::crypto::{HASH_BYTES, stored_key};
-use mms::scram::{ClientExchange, Exchange, Keys, Secret, client_first};
+use mms::scram::{Binding, Channel, ClientExchange, Exchange, Keys, Secret, client_first};
+
+const BINDING: Binding = [0x5A; 32];
 
 pub fn try_out(bytes: &[u8]) {
     let mut input = Input(bytes);
@@ -30,9 +32,15 @@ pub fn try_out(bytes: &[u8]) {
         if place % 5 == number { forged(&message) } else { message }
     };
     let nonce = "fyko+d2lbbFgONRv9qkxdawL";
-    let (mut client, begun) = ClientExchange::begin(&user, nonce);
+    let (channel, binding) = match place / 5 % 4 {
+        0 => (Channel::Plain, None),
+        1 => (Channel::Plain, Some(&BINDING)),
+        2 => (Channel::Unoffered, None),
+        _ => (Channel::Exporter(BINDING), Some(&BINDING)),
+    };
+    let (mut client, begun) = ClientExchange::begin(&user, nonce, channel);
     let first = replace(1, begun.clone());
-    let Ok(known) = client_first(&first) else {
+    let Ok(known) = client_first(&first, binding) else {
         // A name that is empty, too long or holds control characters has no exchange.
         let named = !user.is_empty() && !user.chars().any(char::is_control);
         let escaped = user.replace('=', "=3D").replace(',', "=2C");
@@ -60,9 +68,16 @@ pub fn try_out(bytes: &[u8]) {
 
 /// Any text in any place is refused or means something; nothing panics.
 fn read(text: &str) {
-    if let Ok(first) = client_first(text) {
+    for binding in [None, Some(&BINDING)] {
+        let Ok(first) = client_first(text, binding) else { continue };
+        let channel = match text.as_bytes()[0] {
+            b'n' => Channel::Plain,
+            b'y' => Channel::Unoffered,
+            _ => Channel::Exporter(BINDING),
+        };
+        assert!(text.starts_with('n') || text.starts_with('y') == binding.is_none(), "{text}");
         let (_, nonce) = text.rsplit_once(",r=").expect("it has a nonce");
-        let (_, again) = ClientExchange::begin(&first.user, nonce);
+        let (_, again) = ClientExchange::begin(&first.user, nonce, channel);
         assert_eq!(again, text, "a message has one spelling");
     }
     if let Some(keys) = Keys::parse(text) {

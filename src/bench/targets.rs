@@ -1,0 +1,466 @@
+//! What this server has set itself to reach, as rows of a table: a kind of work, the figure that
+//! counts, and what it is compared with. Compared is always within one session on one machine, so
+//! that a target is the same everywhere.
+
+use super::contender::Contender;
+use super::contender::Contender::{Inspircd, Mms, Mosquitto, Nats, Ngircd, Redis, Relay};
+use super::run::{Metric, Run};
+use super::tongue::SignIn;
+use super::work::{Setup, Sync, Work};
+
+/// How far the measurements go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it, some minutes.
+    Full,
+    /// Fewer users and letters, only the figures that move most.
+    Quick,
+}
+
+/// Work that is measured, of whom.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// What it is called.
+    pub name: &'static str,
+    /// What is done.
+    pub setup: Setup,
+    /// By whom.
+    pub of: &'static [Contender],
+}
+
+/// One condition.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aim {
+    /// At most so many times that of another.
+    AtMostTimes(f64, Contender),
+    /// The same, and the 99th of a hundred flushes of the disk besides.
+    AtMostTimesAndFlush(f64, Contender),
+    /// At least so many times that of another.
+    AtLeastTimes(f64, Contender),
+    /// At most so much.
+    AtMost(f64),
+    /// At least so much.
+    AtLeast(f64),
+    /// At most so much more than this other figure of the same run.
+    AtMostMore(f64, Metric),
+    /// Against the trial of that name it grows no faster than that of another does.
+    GrowsAtMostAs(&'static str, Contender),
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The trial.
+    pub trial: &'static str,
+    /// The figure.
+    pub metric: Metric,
+    /// What it says, for a person.
+    pub what: &'static str,
+    /// All must hold.
+    pub aims: &'static [Aim],
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Met,
+    /// No.
+    Missed,
+    /// What it is compared with is not there.
+    Unknown,
+}
+
+/// Everything that was measured: medians by trial and server.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// In the order in which they were measured.
+    pub runs: Vec<(&'static str, Contender, Run)>,
+    /// Who should have taken part and is not installed.
+    pub absent: Vec<Contender>,
+    /// The 99th of a hundred flushes of the disk, in us.
+    pub flush_us: f64,
+}
+
+const EVERYBODY: &[Contender] = &[Mms, Relay, Redis, Nats, Inspircd, Ngircd, Mosquitto];
+/// Those who let in thousands at once.
+const CROWDED: &[Contender] = &[Mms, Relay, Redis, Nats, Mosquitto];
+const FEW: &[Contender] = &[Mms, Relay, Redis, Nats];
+
+/// The trials, in the order in which they are measured.
+#[must_use]
+pub fn trials(scope: Scope) -> Vec<Trial> {
+    let full = scope == Scope::Full;
+    let all = if full { EVERYBODY } else { FEW };
+    let crowded = if full { CROWDED } else { FEW };
+    let crowd = if full { 9000 } else { 2000 };
+    let count = |full_count, quick| if full { full_count } else { quick };
+    let pairs = |users, window| Setup::new(Work::Pairs { window }, users);
+    let rate = Setup::new(Work::Rate { per_second: 20_000 }, 200);
+    let offline = |window| Setup::new(Work::Offline { window }, 2);
+    let always = |setup| Setup { sync: Sync::Always, ..setup };
+    let sign_ins = |count| Setup::new(Work::SignIns { count }, count + 2);
+    let by_password = Setup { sign_in: SignIn::Password, ..sign_ins(count(2000, 400)) };
+    let letters = count(10_000_000, 1_000_000);
+    let trial = |name, of, setup| Trial { name, setup, of };
+    vec![
+        trial("pairs", all, pairs(100, 16)),
+        trial("pairs, synced", &[Mms, Relay, Redis], always(pairs(100, 16))),
+        trial("pairs, window 2", all, pairs(100, 2)),
+        trial("pairs of 1,000", crowded, pairs(1000, 16)),
+        trial("pairs of a crowd", crowded, pairs(crowd, 2)),
+        trial("fan-out", all, Setup::new(Work::FanOut { window: 4 }, 1000)),
+        trial("rate", all, rate.clone()),
+        trial("rate, synced", &[Mms, Relay], always(rate)),
+        trial("idle", crowded, Setup::new(Work::Idle { ms: 1000 }, crowd)),
+        trial("sign-ins", crowded, sign_ins(count(4000, 1000))),
+        trial("sign-ins by password", &[Mms], by_password),
+        trial("away, window 1", &[Mms, Redis], offline(1)),
+        trial("away, window 16", &[Mms, Redis], offline(16)),
+        trial("away, window 256", &[Mms, Redis], offline(256)),
+        trial("replay", &[Mms], Setup::new(Work::Replay { letters }, 2)),
+        trial("backlog", &[Mms], Setup::new(Work::Backlog { letters: 100_000 }, 2)),
+    ]
+}
+
+const fn target(
+    trial: &'static str,
+    metric: Metric,
+    what: &'static str,
+    aims: &'static [Aim],
+) -> Target {
+    Target { trial, metric, what, aims }
+}
+
+/// The rows.
+pub const TARGETS: [Target; 18] = [
+    target(
+        "pairs",
+        Metric::Cpu,
+        "100 users, 16 texts under way a pair: CPU us a text",
+        &[Aim::AtMostTimes(1.7, Relay), Aim::AtMostTimes(1.0, Nats), Aim::AtMostTimes(1.0, Redis)],
+    ),
+    target(
+        "pairs, synced",
+        Metric::Cpu,
+        "the same, each text flushed to the disk: CPU us a text",
+        &[Aim::AtMostTimes(2.2, Relay)],
+    ),
+    target(
+        "pairs, synced",
+        Metric::PerSecond,
+        "the same: texts/s",
+        &[Aim::AtLeastTimes(1.0, Redis)],
+    ),
+    target(
+        "pairs, window 2",
+        Metric::PerSecond,
+        "100 users, 2 texts under way a pair: texts/s",
+        &[Aim::AtLeastTimes(0.9, Relay)],
+    ),
+    target(
+        "pairs of 1,000",
+        Metric::Cpu,
+        "1,000 users, 16 texts under way a pair: CPU us a text",
+        &[Aim::GrowsAtMostAs("pairs", Relay)],
+    ),
+    target(
+        "pairs of a crowd",
+        Metric::Cpu,
+        "a crowd of users, 2 texts under way a pair: CPU us a text",
+        &[Aim::GrowsAtMostAs("pairs, window 2", Relay)],
+    ),
+    target(
+        "fan-out",
+        Metric::Cpu,
+        "one to 1,000, 4 texts under way: CPU us a copy",
+        &[Aim::AtMostTimes(0.85, Relay), Aim::AtMostTimes(1.0, Redis)],
+    ),
+    target(
+        "rate",
+        Metric::P99,
+        "20,000 texts/s of 200 users: p99 in us",
+        &[Aim::AtMostTimes(1.2, Relay)],
+    ),
+    target(
+        "rate, synced",
+        Metric::P99,
+        "the same, each text flushed to the disk: p99 in us",
+        &[Aim::AtMostTimesAndFlush(1.2, Relay)],
+    ),
+    target("idle", Metric::Bytes, "memory of an idle connection in bytes", &[Aim::AtMost(512.0)]),
+    target(
+        "sign-ins",
+        Metric::SignInCpu,
+        "sign-in by SCRAM: CPU us (others check no password)",
+        &[Aim::AtMost(40.0)],
+    ),
+    target(
+        "sign-ins by password",
+        Metric::OthersMost,
+        "sign-ins by password: the longest that others wait meanwhile, in us",
+        &[Aim::AtMostMore(1000.0, Metric::AloneMost)],
+    ),
+    target(
+        "away, window 1",
+        Metric::PerSecond,
+        "flushed for who is away, 1 text under way: texts/s",
+        &[Aim::AtLeastTimes(1.0, Redis)],
+    ),
+    target(
+        "away, window 16",
+        Metric::PerSecond,
+        "the same with 16",
+        &[Aim::AtLeastTimes(1.2, Redis)],
+    ),
+    target(
+        "away, window 256",
+        Metric::PerSecond,
+        "the same with 256",
+        &[Aim::AtLeastTimes(1.5, Redis)],
+    ),
+    target(
+        "replay",
+        Metric::PerSecond,
+        "start after a crash: letters read back a second",
+        &[Aim::AtLeast(1_000_000.0)],
+    ),
+    target(
+        "backlog",
+        Metric::PerSecond,
+        "sign-in with 100,000 letters waiting: letters/s",
+        &[Aim::AtLeast(500_000.0)],
+    ),
+    target(
+        "backlog",
+        Metric::OthersP99,
+        "the same: p99 of others meanwhile, in us",
+        &[Aim::AtMost(5000.0)],
+    ),
+];
+
+impl Results {
+    /// A figure of a trial.
+    #[must_use]
+    pub fn figure(&self, trial: &str, who: Contender, metric: Metric) -> Option<f64> {
+        let mut runs = self.runs.iter();
+        let (.., run) = runs.find(|(name, one, _)| *name == trial && *one == who)?;
+        run.figure(metric)
+    }
+
+    fn judge_aim(&self, target: &Target, aim: Aim) -> Option<bool> {
+        let of = |trial, who| self.figure(trial, who, target.metric);
+        let ours = of(target.trial, Mms)?;
+        Some(match aim {
+            Aim::AtMostTimes(times, who) => ours <= times * of(target.trial, who)?,
+            Aim::AtMostTimesAndFlush(times, who) => {
+                ours <= times * of(target.trial, who)? + self.flush_us
+            }
+            Aim::AtLeastTimes(times, who) => ours >= times * of(target.trial, who)?,
+            Aim::AtMost(most) => ours <= most,
+            Aim::AtLeast(least) => ours >= least,
+            Aim::AtMostMore(more, metric) => {
+                ours <= more + self.figure(target.trial, Mms, metric)?
+            }
+            Aim::GrowsAtMostAs(base, who) => {
+                ours / of(base, Mms)? <= of(target.trial, who)? / of(base, who)?
+            }
+        })
+    }
+
+    /// Whether the target is reached. A condition that is missed decides; one that nobody can judge
+    /// only where all the others are met.
+    #[must_use]
+    pub fn judge(&self, target: &Target) -> Verdict {
+        let verdicts = target.aims.iter().map(|aim| self.judge_aim(target, *aim));
+        verdicts.fold(Verdict::Met, |so_far, one| match (so_far, one) {
+            (Verdict::Missed, _) | (_, Some(false)) => Verdict::Missed,
+            (Verdict::Unknown, _) | (_, None) => Verdict::Unknown,
+            (Verdict::Met, Some(true)) => Verdict::Met,
+        })
+    }
+
+    /// What the conditions come to on this machine, in words and figures.
+    #[must_use]
+    pub fn tell_aims(&self, target: &Target) -> String {
+        let aims = target.aims.iter().map(|aim| match *aim {
+            Aim::AtMostTimes(1.0, who) => format!("below {}", who.name()),
+            Aim::AtMostTimes(times, who) => format!("at most {times} x {}", who.name()),
+            Aim::AtMostTimesAndFlush(times, who) => {
+                let flush = self.flush_us;
+                format!("at most {times} x {} and a flush of {flush:.0}", who.name())
+            }
+            Aim::AtLeastTimes(1.0, who) => format!("at least that of {}", who.name()),
+            Aim::AtLeastTimes(times, who) => format!("at least {times} x {}", who.name()),
+            Aim::AtMost(most) => format!("at most {}", grouped(most)),
+            Aim::AtLeast(least) => format!("at least {}", grouped(least)),
+            Aim::AtMostMore(more, metric) => {
+                let alone = self.figure(target.trial, Mms, metric).unwrap_or_default();
+                format!("at most {} more than alone, {}", grouped(more), grouped(alone))
+            }
+            Aim::GrowsAtMostAs(base, who) => {
+                let growth = |who| {
+                    let here = self.figure(target.trial, who, target.metric)?;
+                    Some(here / self.figure(base, who, target.metric)?)
+                };
+                let (ours, theirs) = (growth(Mms), growth(who));
+                let (ours, theirs) = (ours.unwrap_or(f64::NAN), theirs.unwrap_or(f64::NAN));
+                format!("grows from 100 users {ours:.2} x, {} {theirs:.2} x", who.name())
+            }
+        });
+        aims.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The table in Markdown, with a column for each that took part or should have.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let takes_part = |who: &Contender| {
+            self.absent.contains(who) || self.runs.iter().any(|(_, one, _)| one == who)
+        };
+        let columns: Vec<Contender> = Contender::ALL.into_iter().filter(takes_part).collect();
+        let mut head: Vec<String> = vec!["work".into()];
+        head.extend(columns.iter().map(|who| who.name().into()));
+        head.extend(["target".into(), "reached".into()]);
+        let mut text = row(&head) + &row(&vec!["---".into(); head.len()]);
+        for target in &TARGETS {
+            let mut cells = vec![target.what.into()];
+            for &who in &columns {
+                cells.push(match self.figure(target.trial, who, target.metric) {
+                    Some(figure) => grouped(figure),
+                    None if self.absent.contains(&who) => "absent".into(),
+                    None => String::new(),
+                });
+            }
+            cells.push(self.tell_aims(target));
+            cells.push(match self.judge(target) {
+                Verdict::Met => "met".into(),
+                Verdict::Missed => "not met".into(),
+                Verdict::Unknown => "not known".into(),
+            });
+            text += &row(&cells);
+        }
+        text
+    }
+}
+
+fn row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// A figure with as many digits as mean something, in groups of three.
+pub(super) fn grouped(figure: f64) -> String {
+    match figure {
+        figure if figure < 10.0 => format!("{figure:.2}"),
+        figure if figure < 100.0 => format!("{figure:.1}"),
+        figure => {
+            let digits = format!("{figure:.0}");
+            let mut text = String::new();
+            for (at, digit) in digits.char_indices() {
+                if at > 0 && (digits.len() - at).is_multiple_of(3) {
+                    text.push(',');
+                }
+                text.push(digit);
+            }
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(figures: &[(&'static str, Contender, Metric, f64)]) -> Results {
+        let run = |metric, value| {
+            let mut run = Run::default();
+            run.set(metric, value);
+            run
+        };
+        let runs =
+            figures.iter().map(|(name, who, metric, value)| (*name, *who, run(*metric, *value)));
+        Results { runs: runs.collect(), absent: vec![], flush_us: 50.0 }
+    }
+
+    fn verdict(trial: &str, metric: Metric, results: &Results) -> Verdict {
+        let target = TARGETS.iter().find(|one| one.trial == trial && one.metric == metric);
+        results.judge(target.unwrap())
+    }
+
+    #[test]
+    fn a_target_is_met_or_missed_or_not_known() {
+        let cpu = Metric::Cpu;
+        let mut all = vec![("pairs", Mms, cpu, 0.5), ("pairs", Relay, cpu, 0.3)];
+        assert_eq!(verdict("pairs", cpu, &results(&all)), Verdict::Unknown, "no nats, no redis");
+        all.extend([("pairs", Nats, cpu, 0.6), ("pairs", Redis, cpu, 0.9)]);
+        assert_eq!(verdict("pairs", cpu, &results(&all)), Verdict::Met);
+        all[0].3 = 0.52;
+        assert_eq!(verdict("pairs", cpu, &results(&all)), Verdict::Missed, "1.73 x relay");
+        all[0].3 = 0.5;
+        all[2].3 = 0.4;
+        assert_eq!(verdict("pairs", cpu, &results(&all)), Verdict::Missed, "nats is cheaper");
+        all.truncate(1);
+        assert_eq!(verdict("pairs", cpu, &results(&all)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn growth_is_compared_with_growth() {
+        let cpu = Metric::Cpu;
+        let mut all = vec![
+            ("pairs", Mms, cpu, 1.0),
+            ("pairs", Relay, cpu, 0.5),
+            ("pairs of 1,000", Mms, cpu, 1.2),
+            ("pairs of 1,000", Relay, cpu, 0.6),
+        ];
+        assert_eq!(verdict("pairs of 1,000", cpu, &results(&all)), Verdict::Met);
+        all[2].3 = 1.21;
+        assert_eq!(verdict("pairs of 1,000", cpu, &results(&all)), Verdict::Missed);
+    }
+
+    #[test]
+    fn a_flush_is_allowed_where_texts_are_flushed() {
+        let p99 = Metric::P99;
+        let mut all = vec![("rate, synced", Mms, p99, 170.0), ("rate, synced", Relay, p99, 100.0)];
+        assert_eq!(verdict("rate, synced", p99, &results(&all)), Verdict::Met);
+        all[0].3 = 171.0;
+        assert_eq!(verdict("rate, synced", p99, &results(&all)), Verdict::Missed);
+    }
+
+    #[test]
+    fn each_row_has_its_trial_and_each_trial_whom_it_is_compared_with() {
+        for trials in [trials(Scope::Full), trials(Scope::Quick)] {
+            for target in &TARGETS {
+                let trial = trials.iter().find(|one| one.name == target.trial).unwrap();
+                for aim in target.aims {
+                    let (Aim::AtMostTimes(_, who)
+                    | Aim::AtMostTimesAndFlush(_, who)
+                    | Aim::AtLeastTimes(_, who)
+                    | Aim::GrowsAtMostAs(_, who)) = aim
+                    else {
+                        continue;
+                    };
+                    assert!(trial.of.contains(who), "{}", target.what);
+                    assert!(who.knows(&trial.setup.work), "{}", target.what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_tells_who_is_absent_and_omits_who_was_not_asked() {
+        let mut results = results(&[("pairs", Mms, Metric::Cpu, 0.5)]);
+        results.absent.push(Redis);
+        let table = results.table();
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 2 + TARGETS.len());
+        assert_eq!(lines[0], "| work | mms | redis | target | reached |");
+        let what = TARGETS[0].what;
+        let aims = "at most 1.7 x relay, below nats, below redis";
+        assert_eq!(lines[2], format!("| {what} | 0.50 | absent | {aims} | not known |"));
+    }
+
+    #[test]
+    fn figures_are_shown_to_what_they_mean() {
+        let shown = [0.304, 31.96, 1234.5, 1_705_513.0].map(grouped);
+        assert_eq!(shown, ["0.30", "32.0", "1,234", "1,705,513"]);
+    }
+}
