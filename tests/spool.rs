@@ -613,6 +613,7 @@ fn crash_again(
             continue;
         }
         disk.restart(*rng.pick(&[Aftermath::LoseAll, Aftermath::Torn, Aftermath::KeepAll]), rng);
+        assert_eq!(disk.twins(), [""; 0], "again {again}");
         let tell = |e: &SpoolError| {
             let files = disk.contents();
             let files = files.iter().map(|(n, b)| (n, b.len(), b.iter().rposition(|b| *b != 0)));
@@ -629,6 +630,40 @@ fn crash_again(
         }
         if !crashed {
             return;
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_behind_the_end_of_a_process_leaves_no_file_with_two_names() {
+    // What the process did to names is seen by the next one, and not durable yet.
+    let (config, turns, mut rng) = (roomy(1200), 30, Rng::from_env(3));
+    let script = rng.clone();
+    let live = |disk: &SimDisk, turns, promises: &mut Promises| {
+        Server::live(disk.clone(), config, turns, &mut script.clone(), promises)
+    };
+    let total = {
+        let disk = SimDisk::new();
+        live(&disk, turns, &mut Promises::default()).unwrap();
+        disk.steps()
+    };
+    for at in 1..=total {
+        let (disk, mut promises) = (SimDisk::new(), Promises::default());
+        disk.crash_at(at);
+        live(&disk, turns, &mut promises).unwrap_err();
+        disk.restart(Aftermath::ProcessOnly, &mut rng);
+        for again in 1.. {
+            let disk = disk.fork();
+            disk.crash_at(disk.steps() + again);
+            let end = live(&disk, 0, &mut promises.clone());
+            for _ in 0..4 {
+                let disk = disk.fork();
+                disk.restart(Aftermath::Torn, &mut rng);
+                assert_eq!(disk.twins(), [""; 0], "step {at}, then {again}");
+            }
+            if end.is_ok() {
+                break;
+            }
         }
     }
 }

@@ -154,6 +154,9 @@ pub(super) fn replay<D: Disk>(
     visit: &mut Visit<'_>,
 ) -> Result<Replayed, SpoolError> {
     let mut found = Replayed::default();
+    // A name that the last process gave must last before its file gets the next one, or a power cut
+    // may leave the file with both, and what is emptied under one is empty under the other.
+    disk.sync_dir()?;
     let (mut numbers, used) = take_stock(disk, &mut found)?;
     found.recovery.new = numbers.is_empty();
     drop_stillborn(disk, &mut numbers, &mut found)?;

@@ -199,6 +199,13 @@ impl SimDisk {
         state.names.iter().map(content).collect()
     }
 
+    /// Names of a file that has another one, too. Whoever is emptied under one is under both.
+    pub fn twins(&self) -> Vec<String> {
+        let names = &self.0.borrow().names;
+        let has_other = |file| names.values().filter(|other| *other == file).count() > 1;
+        names.iter().filter(|(_, file)| has_other(*file)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Damages a file from outside: what is there then is durable.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let state = &mut *self.0.borrow_mut();
