@@ -7,7 +7,7 @@ use mms::core::event::{Conn, Event};
 use mms::core::password::{Password, Verifier};
 use mms::proto::command::parse;
 use mms::proto::name::UserName;
-use mms::scram::{ClientExchange, Keys};
+use mms::scram::{Channel, ClientExchange, Keys};
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -169,7 +169,10 @@ fn what_is_printed_for_a_programmer_tells_no_secret() {
         format!("{:?}", Event::Line { conn: Conn(1), line: line.as_bytes(), body: None }),
         format!("{:?}", Password::new(MARK.as_bytes())),
         format!("{:?}", Event::Reloaded { entries: vec![(user, verifier.clone())] }),
-        format!("{verifier:?} {keys:?} {:?}", ClientExchange::begin("fred", MARK).0),
+        format!(
+            "{verifier:?} {keys:?} {:?}",
+            ClientExchange::begin("fred", MARK, Channel::Plain).0
+        ),
     ];
     let verifier = verifier.to_string();
     let (_, hashes) = verifier.rsplit_once('$').unwrap();
