@@ -625,7 +625,7 @@ mod tests {
             user in "[A-Za-z0-9_-]{1,32}",
             to in "([+]?[a-z0-9.]{1,9}(,[+]?[a-z]{1,9}){0,4})?",
             body in "([^\u{b}]|\n|\t|=| ){0,80}",
-            batch in any::<u64>(),
+            batch in 0..=BATCH_MOST,
         ) -> Parts {
             Parts { kind, id, unix_ms, user, to, body, batch }
         }

@@ -77,8 +77,8 @@ pub fn pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     found
 }
 
-/// What drives a terminal, hides or reverses text or breaks a line, said anew, so that the program's
-/// own list is not its only witness.
+/// What drives a terminal, hides or reverses text or breaks a line: said anew, so that the
+/// program's own list is not its only witness.
 fn is_harmful(c: char) -> bool {
     let code = u32::from(c);
     (c.is_control() && c != '\t')
