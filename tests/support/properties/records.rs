@@ -145,8 +145,15 @@ fn starts(disk: &SimDisk) {
     let kept = letters(disk);
     assert!(disk.contents() == before, "a look changes nothing");
     let Some(found) = start(disk) else { return };
-    // Who is to be told of losses, and what was repaired, is known once it is done.
-    let comparable = |found: Recovery| Recovery { losses: vec![], repairs: vec![], ..found };
+    // Who is to be told of losses, and what was repaired, is known once it is done; and what a
+    // spool is called from then on whose first header is lost.
+    let drawn = ("spool 0707070707070707", "spool 0000000000000000");
+    let comparable = |found: Recovery| Recovery {
+        losses: vec![],
+        repairs: vec![],
+        lines: found.lines.iter().map(|line| line.replace(drawn.0, drawn.1)).collect(),
+        ..found
+    };
     assert_eq!(comparable(foreseen), comparable(found));
     assert_eq!(letters(disk), kept, "every whole letter is kept, and where it was");
     // A file that is missing, or ends where it should not, stays so: a start cannot make up what
