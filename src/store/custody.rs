@@ -120,8 +120,8 @@ fn segment_of<D: Disk>(
     let purged = last_held.map(|through| Record::Purged { user, through });
     let settled = last_waiting.map(|through| Record::Settled { user, through });
     let withheld = last_waiting.map(|through| Record::Withheld { user, through });
-    // What holds the letters takes over which of them were offered; older segments, which say it,
-    // may be gone when this one is read.
+    // What holds the letters takes over which of them were offered, of those that were held before,
+    // too; older segments, which say it, may be gone when this one is read.
     let offered = mailbox.offered().map(|through| Record::Offered { user, through });
     let marks = match decision {
         Decision::PurgeHeld | Decision::Release => [purged, None],

@@ -271,9 +271,12 @@ impl MailboxSurvey {
         }
     }
 
-    /// The last letter that was ever offered to a reader, if one that was still waits.
+    /// The last letter that was ever offered to a reader, if one that was is still here.
     pub(super) fn offered(&self) -> Option<LetterId> {
-        self.waiting.keys().next().is_some_and(|id| *id <= self.offered).then_some(self.offered)
+        let offered = |letters: &BTreeMap<LetterId, Location>, mark: LetterId| {
+            letters.keys().next().is_some_and(|first| *first <= mark).then_some(mark)
+        };
+        offered(&self.waiting, self.offered).max(offered(&self.held, self.held_offered))
     }
 
     /// Whether somebody may have been shown the letter, which is held.
