@@ -338,7 +338,7 @@ impl std::fmt::Display for Known<'_> {
     }
 }
 
-/// The fixed words of the log. Programs read what begins with `security:`, and README.md lists it:
+/// The fixed words of the log. Programs read what begins with `[security]`, and README.md lists it:
 /// `[security] <event> from <address>: <more>`, so that nothing a peer chooses stands in front of
 /// the address.
 fn write_note(note: &Note, count: u32) {

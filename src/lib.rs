@@ -86,6 +86,7 @@
 //! | `core::hub::receipts` | settling letters, and telling who asked that they are delivered |
 //! | `core::hub::leave` | the end of a session; the password file that was read again |
 //! | `core::hub::losses` | whom a lost letter was for is told |
+//! | `core::hub::notes` | what the log is told |
 //! | `core::hub::due` | times that run out: to sign in, to say something, to answer |
 //! | `core::hub::restore` | what the journal holds becomes mailboxes again |
 //! | `core::session` | what one connection may do, when it was last heard |

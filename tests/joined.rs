@@ -3,8 +3,8 @@
 //! knows the words lost, doubled, unexpected and reordered; then a story for each thing that chance
 //! might miss.
 //!
-//! A seed replays a run: `MMS_SEED=17 cargo test --test joined`; `MMS_RUNS=10000` makes it long, and
-//! both together go on where an earlier campaign ended.
+//! A seed replays a run: `MMS_SEED=17 cargo test --test joined`; `MMS_RUNS=10000` makes it long,
+//! and both together go on where an earlier campaign ended.
 
 mod support;
 
@@ -167,8 +167,8 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
         marked += run.3;
     }
     println!(
-        "{runs} runs from seed {first}, {typed} messages typed, {promised} promises kept, {unmarked} letters shown \
-         and {marked} with a mark"
+        "{runs} runs from seed {first}, {typed} messages typed, {promised} promises kept, \
+         {unmarked} letters shown and {marked} with a mark"
     );
     // A simulation that does nothing proves nothing.
     assert!(runs == 1 || (promised as u64 > 5 * runs && marked > 0));

@@ -260,18 +260,20 @@ impl Server {
             renew: &mut || self.renew(),
             save: &mut |save| self.save(save),
         };
-        server.run(&clock, outside).map_err(|e| {
-            error!("the disk failed: {e}");
-            log::logger().flush();
-            Failure::new(
-                Code::Io,
-                format!(
-                    "the disk failed: {e}; nothing was confirmed that is not stored. Make room or \
-                     mend the disk under {}, then start again",
-                    self.spool.display()
-                ),
-            )
-        })
+        server.run(&clock, outside).map_err(|e| self.disk_failed(&e))
+    }
+
+    fn disk_failed(&self, e: &io::Error) -> Failure {
+        error!("the disk failed: {e}");
+        log::logger().flush();
+        Failure::new(
+            Code::Io,
+            format!(
+                "the disk failed: {e}; nothing was confirmed that is not stored. Make room or mend \
+                 the disk under {}, then start again",
+                self.spool.display()
+            ),
+        )
     }
 
     fn cannot_log(&self, e: &io::Error) -> Failure {

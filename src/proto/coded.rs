@@ -191,7 +191,7 @@ fn request<'a>(line: &'a str, body: Option<&'a [u8]>) -> Result<Request<'a>, Com
     }
 }
 
-/// `ack = "ack" gap id blanks`
+/// `ack = "ack" gap id *SP`
 fn ack(arguments: &str) -> Result<Request<'_>, CommandFault<'_>> {
     let id = arguments.trim_end_matches(' ').parse();
     id.map(Request::Ack).map_err(|_| CommandFault::Malformed("ack <id>"))

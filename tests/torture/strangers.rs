@@ -63,7 +63,7 @@ fn answer(server: &Server, bytes: &[u8], pieces: Pieces) -> Vec<String> {
 }
 
 fn dismissed(server: &Server) -> usize {
-    server.log().matches("dismissed: speaks another protocol").count()
+    server.log().matches("[security] other-protocol from").count()
 }
 
 /// Each of the others, so many times, whole and byte by byte; then noise.

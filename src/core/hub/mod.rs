@@ -6,6 +6,7 @@ mod coded;
 mod due;
 mod leave;
 mod losses;
+mod notes;
 mod passwd;
 mod receipts;
 mod restore;
@@ -15,7 +16,7 @@ mod who;
 
 use super::accounts::{Accounts, UserId};
 use super::deadlines::Deadlines;
-use super::event::{Action, Conn, Dialect, Event, Flow, Input, Note};
+use super::event::{Action, Conn, Dialect, Event, Flow, Input};
 use super::hints;
 use super::keys::Keys;
 use super::lockout::Lockout;
@@ -34,6 +35,7 @@ use crate::proto::line::Limits;
 use crate::proto::name::{NameKey, UserName};
 use crate::proto::reply::{Farewell, Refusal, Reply};
 use crate::time::{Millis, Now};
+use notes::Noted;
 use receipts::{Receipts, Settle};
 use signin::Checks;
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,14 +98,6 @@ struct User {
     last_off_ms: Option<u64>,
     /// From whom no messages are taken.
     blocked: Vec<UserId>,
-}
-
-/// A command that was noted for the log, and where in what is to be done the note stands.
-#[derive(Clone, Copy, Debug)]
-struct Noted {
-    user: Option<UserId>,
-    verb: Option<Verb>,
-    at: usize,
 }
 
 /// All users, sessions and mailboxes of one server.
@@ -342,35 +336,6 @@ impl Hub {
             self.note_limit(conn, what, turn);
         }
         self.say(conn, Reply::Refused(refusal), turn);
-    }
-
-    fn note_command(&mut self, user: Option<UserId>, verb: Option<Verb>, turn: &mut Turn<'_>) {
-        // The lines that a script sends at once are one note.
-        if let Some(last) = self.noted
-            && (last.user, last.verb) == (user, verb)
-            && let Some(Action::Note(Note::Command { times, .. })) = turn.out.get_mut(last.at)
-        {
-            *times += 1;
-            return;
-        }
-        let at = turn.out.len();
-        let name = user.map(|user| self.accounts.name(user).clone());
-        turn.out.push(Action::Note(Note::Command { user: name, verb, times: 1 }));
-        self.noted = Some(Noted { user, verb, at });
-    }
-
-    /// For the log. Lines stay in the order in which things happened, so that commands on both
-    /// sides of it are two notes.
-    fn note(&mut self, note: Note, turn: &mut Turn<'_>) {
-        self.noted = None;
-        turn.out.push(Action::Note(note));
-    }
-
-    /// A limit bit the connection.
-    fn note_limit(&mut self, conn: Conn, what: &'static str, turn: &mut Turn<'_>) {
-        let user = self.session(conn).and_then(Session::user);
-        let user = user.map(|user| self.accounts.name(user).clone());
-        self.note(Note::Limited { user, what }, turn);
     }
 
     // ---- lines -----------------------------------------------------------------------------

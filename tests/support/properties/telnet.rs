@@ -12,7 +12,12 @@ pub fn try_out(bytes: &[u8]) {
     let said = input.0;
     let (text, answer, marks) = filtered(&pieces(said, &cuts), 1);
     let whole = filtered(&[said], 1);
-    assert_eq!((&text, &answer), (&whole.0, &whole.1), "{cuts:?}");
+    assert_eq!(text, whole.0, "{cuts:?}");
+    // Who asks whether anybody is there is answered once a read, however often he asks.
+    let (other, times) = without_presence(&answer);
+    let (other_whole, once) = without_presence(&whole.1);
+    assert_eq!(other, other_whole, "{cuts:?}");
+    assert!(once <= 1 && (once..=cuts.len() + 1).contains(&times), "{times} for {once}: {cuts:?}");
     assert_eq!(marks.len(), whole.2.len().min(marks.len()), "a mark is answered once");
     // What is kept stood there, in that order.
     let mut from = said.iter();
@@ -25,6 +30,21 @@ pub fn try_out(bytes: &[u8]) {
         said.iter().flat_map(|&b| if b == IAC { vec![IAC, IAC] } else { vec![b] }).collect();
     let (text, answer, _) = filtered(&pieces(&escaped, &cuts), 1);
     assert_eq!((&text[..], &answer[..]), (said, &[][..]), "what is escaped is text");
+}
+
+/// The answers but those to 'are you there', and how many of these there were.
+fn without_presence(answer: &[u8]) -> (Vec<u8>, usize) {
+    const HERE: &[u8] = b">> MMS is here\r\n";
+    let (mut other, mut times, mut rest) = (vec![], 0, answer);
+    while let Some((&first, after)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(HERE) {
+            (times, rest) = (times + 1, after);
+        } else {
+            other.push(first);
+            rest = after;
+        }
+    }
+    (other, times)
 }
 
 /// Text, answers, and the marks that were answered; a mark is asked for in front of it all.
