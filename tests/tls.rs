@@ -538,7 +538,9 @@ fn a_handshake_may_end_at_every_byte() {
         let mut peer = raw(&server);
         peer.write_all(&hello[..length]).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(rest_of(peer), b"", "{length} of {}", hello.len());
+        // The whole of it may be answered before its end is seen.
+        let answer = rest_of(peer);
+        assert!(answer.is_empty() || length == hello.len(), "{length} of {}", hello.len());
     }
     // And at every byte of its second half.
     for length in 0.. {
