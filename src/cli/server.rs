@@ -208,13 +208,7 @@ impl Server {
         for warning in &users.warnings {
             _ = writeln!(io::stderr(), "mms: {warning}");
         }
-        if self.tls.is_some() {
-            certificate::is_possible()?;
-        }
-        let given = match (&self.cert, &self.key) {
-            (Some(chain), Some(key)) => Some(certificate::read(&Source { chain, key })?),
-            _ => None,
-        };
+        let given = self.given_certificate()?;
         let (listener, address) = door(SocketAddr::new(self.bind, self.port), "--bind")?;
         let tls_door =
             self.tls.map(|port| door(SocketAddr::new(self.tls_bind, port), "--tls-bind"));
@@ -279,6 +273,17 @@ impl Server {
     fn cannot_log(&self, e: &io::Error) -> Failure {
         let path = self.log.display();
         Failure::new(Code::CannotCreate, format!("cannot write the log {path}: {e}; use --log"))
+    }
+
+    /// The certificate that the operator names, if there is to be TLS and he names one.
+    fn given_certificate(&self) -> Result<Option<Certificate>, Failure> {
+        if self.tls.is_some() {
+            certificate::is_possible()?;
+        }
+        match (&self.cert, &self.key) {
+            (Some(chain), Some(key)) => certificate::read(&Source { chain, key }).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Tells where it listens, and who cannot come that way. Nobody may be reading it; whoever is
