@@ -315,6 +315,14 @@ fn many_lines_of_one_record_are_all_answered() {
     tim.send(&format!("{}signin tim {PASSWORD}\nwhoelse\n", "\n".repeat(900)));
     tim.expect("Welcome tim");
     tim.expect("User fred is online");
+    tim.sign_out();
+    // What stands behind the sign-in waits until the password is checked.
+    let mut tim = Peer::connect(&server);
+    tim.send(&format!("signin tim {PASSWORD}\n{}", "whoelse\n".repeat(1000)));
+    tim.expect("Welcome tim");
+    for _ in 0..1000 {
+        assert_eq!(tim.line(), ">> User fred is online");
+    }
 }
 
 #[test]
@@ -408,6 +416,33 @@ fn a_line_behind_an_acknowledged_letter_settles_it() {
     SockRef::from(&fred.socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(fred);
     assert_eq!(waits_for_fred(&server), None);
+}
+
+#[test]
+fn what_the_readers_machine_has_not_acknowledged_no_line_of_his_settles() {
+    let names = people(1, &["reader"]);
+    let server = Server::start(&names, &["--tls", "0"]);
+    let letters = 200;
+    backlog(&server, "reader", 0..letters);
+    // His machine has room for little, and he reads nothing of it.
+    let socket = raw_with(&server, |socket| {
+        socket.set_tcp_mss(1400).unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+    });
+    let mut reader = Peer::over(socket, client(&server, rustls::ALL_VERSIONS));
+    assert_eq!([reader.line(), reader.line()], GREETING);
+    reader.say(&format!("signin reader {PASSWORD}"));
+    server.logs("reader signed in");
+    for number in 1..=3 {
+        reader.say("whoelse");
+        let heard = || server.log().matches("reader: whoelse").count();
+        eventually("his line", || (heard() >= number).then_some(()));
+    }
+    SockRef::from(&reader.socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(reader);
+    is_gone(&server);
+    let left = waiting(&server.greeted().sign_in("reader", PASSWORD));
+    assert!(left > letters / 2, "{left} of {letters} wait still");
 }
 
 #[test]
