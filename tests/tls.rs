@@ -275,6 +275,30 @@ fn both_versions_of_tls_and_no_older_one() {
 }
 
 #[test]
+fn an_older_client_whose_exports_would_not_be_its_own_is_refused() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        return println!("SKIP: no openssl here");
+    }
+    let server = start(&["fred"]);
+    let folder = &server.folder;
+    folder.write("with.cnf", "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n");
+    let without = folder.read("with.cnf") + "Options = -ExtendedMasterSecret\n";
+    folder.write("without.cnf", &without);
+    let greeted = |config: &str| {
+        let output = Command::new("openssl")
+            .args(["s_client", "-tls1_2", "-connect", &tls_port(&server).to_string()])
+            .env("OPENSSL_CONF", folder.path(config))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).contains("Cipher is ECDHE")
+    };
+    assert!(greeted("with.cnf"));
+    assert!(!greeted("without.cnf"));
+    server.logs("no TLS with 127.0.0.1: ");
+}
+
+#[test]
 fn what_comes_in_pieces_is_the_same() {
     let server = start(&["fred"]);
     let mut tls = client(&server, rustls::ALL_VERSIONS);
