@@ -390,6 +390,24 @@ fn the_companion_and_the_commands_talk_over_tls() {
 
 // ---- what is delivered -----------------------------------------------------------------------
 
+#[test]
+fn what_comes_together_with_the_goodbye_is_done() {
+    let server = start(&["fred", "tim", "observer"]);
+    let mut fred = Peer::connect(&server);
+    assert_eq!([fred.line(), fred.line()], GREETING);
+    let mut sealed = fred.seal(&format!("signin fred {PASSWORD}\nsend tim and gone\n"));
+    fred.tls.send_close_notify();
+    sealed.extend(fred.seal(""));
+    fred.socket.write_all(&sealed).unwrap();
+    fred.socket.shutdown(Shutdown::Write).unwrap();
+    fred.expect("Welcome fred");
+    fred.expect("tim is offline, message will be saved");
+    fred.rest();
+    assert!(fred.goodbye);
+    let mut tim = server.signed_in("tim");
+    tim.expect("fred: and gone");
+}
+
 /// Tim writes to fred, who is over TLS, has been shown it, and whose kernel has it.
 fn shown(server: &Server, text: &str) -> Peer {
     let mut fred = Peer::signed_in(server, "fred");
@@ -457,7 +475,8 @@ fn what_the_readers_machine_has_not_acknowledged_no_line_of_his_settles() {
     assert_eq!([reader.line(), reader.line()], GREETING);
     reader.say(&format!("signin reader {PASSWORD}"));
     server.logs("reader signed in");
-    for number in 1..=3 {
+    // Enough of them that the server looks after the letters meanwhile, a few times.
+    for number in 1..=80 {
         reader.say("whoelse");
         let heard = || server.log().matches("reader: whoelse").count();
         eventually("his line", || (heard() >= number).then_some(()));
