@@ -19,7 +19,7 @@ use mms::proto::line::{Frame, Framer};
 use mms::proto::name::UserName;
 use mms::proto::reply::Reply;
 use mms::proto::{coded, plain};
-use mms::scram::{ClientExchange, Keys, Secret};
+use mms::scram::{Channel, ClientExchange, Keys, Secret};
 use mms::store::disk::Disk;
 use mms::store::spool::{Config, Sync};
 use mms::time::{Millis, Now};
@@ -218,7 +218,7 @@ impl World {
             Output::Say(conn, tag, reply) => {
                 let port = &mut ports[conn.0 as usize];
                 port.said += 1;
-                port.coded |= *reply == Reply::Switched;
+                port.coded |= matches!(reply, Reply::Switched(_));
                 match port.coded {
                     true => coded::render(reply, tag, &mut port.output),
                     false => plain::render(reply, &mut port.output),
@@ -255,7 +255,8 @@ impl World {
     /// Connects and signs in by SCRAM.
     fn sign_in(&mut self, user: usize, kind: &str) -> usize {
         let at = self.connect();
-        let (mut exchange, first) = ClientExchange::begin(&format!("u{user}"), "noncenonce");
+        let (mut exchange, first) =
+            ClientExchange::begin(&format!("u{user}"), "noncenonce", Channel::Plain);
         let first = STANDARD.encode(first);
         self.say(at, format!("coded 1\r\nsignin u{user} {kind} scram {first}\r\n").as_bytes());
         self.turn();

@@ -389,7 +389,8 @@ fn nothing_lost_doubled_unexpected_or_reordered() {
     println!(
         "{runs} runs from seed {first}, {letters} letters, {promised} promises kept, \
          {repeats} marked repeats, {known} known by their key, \
-         {decisions} decisions of the operator, {receipts} receipts, {turned_away} turned away by a full disk"
+         {decisions} decisions of the operator, {receipts} receipts, \
+         {turned_away} turned away by a full disk"
     );
     // A simulation that does nothing proves nothing.
     let busy = repeats > 0 && known > 0 && decisions > 0 && receipts > 0 && turned_away > 0;

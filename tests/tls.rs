@@ -612,7 +612,7 @@ fn a_handshake_may_end_at_every_byte() {
     let server = start(&["fred"]);
     let mut hello = vec![];
     client(&server, rustls::ALL_VERSIONS).write_tls(&mut hello).unwrap();
-    for length in 0..hello.len() {
+    for length in 0..=hello.len() {
         let mut peer = raw(&server);
         peer.write_all(&hello[..length]).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();

@@ -138,7 +138,8 @@ fn fortress() -> Server {
     let costly = Verifier::derive(PASSWORD.as_bytes(), SALT, mms::limits::ROUNDS_DEFAULT);
     let folder = Folder::new();
     folder.write("users", &format!("{}victim:{costly}\n", users_file(&names)));
-    let options = ["--trusted", "none", "--mailbox-letters", "1000"];
+    // The honest readers only listen, for an hour.
+    let options = ["--trusted", "none", "--mailbox-letters", "1000", "--idle-timeout", "0"];
     let options = options.iter().map(ToString::to_string).collect();
     Server::start_as(folder, Start { options, descriptors: Some(DESCRIPTORS), ..Start::default() })
 }
