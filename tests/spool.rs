@@ -1004,6 +1004,35 @@ fn on_a_full_disk_marks_go_on_for_ever_and_letters_when_others_were_taken() {
 }
 
 #[test]
+fn on_a_full_disk_marks_go_on_in_files_made_when_less_was_repeated() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
+    while server.spool.prepare_at().is_some() {
+        server.spool.prepare(Millis(0), Load::Idle).unwrap();
+    }
+    disk.set_free(Some(0));
+    let marks = |server: &mut Server<SimDisk>, count: usize| {
+        for _ in 0..count {
+            server.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
+        }
+    };
+    // The next segment begins with more than the files that are ready were made for.
+    marks(&mut server, 220);
+    server.spool.repeated();
+    server.spool.commit().unwrap();
+    let first = disk.contents().keys().cloned().find(|name| name.starts_with("journal"));
+    for _ in 0..300 {
+        server.now = server.now.plus(10_000);
+        server.spool.prepare(server.now, Load::Idle).unwrap();
+        server.begin();
+        marks(&mut server, 1);
+        server.spool.commit().expect("the ready files have room");
+    }
+    let last = disk.contents().keys().cloned().rfind(|name| name.starts_with("journal"));
+    assert!(first < last, "it went on in another file");
+}
+
+#[test]
 fn a_recycled_file_that_finds_no_room_is_left_alone_for_a_while() {
     let disk = SimDisk::new();
     drop(Server::open(disk.clone(), in_proportion()).unwrap());

@@ -137,10 +137,19 @@ impl<D: Disk> Spool<D> {
             return self.is_written_up();
         }
         match self.ready.usable(self.wanted()) {
-            0 => false,
+            // What is repeated has grown since the files were made, and the disk does not let them
+            // grow with it. One that gains something is better than none.
+            0 => short && self.gained_by_rolling() >= u64::from(self.config.slack_bytes) / 4,
             1 if self.ready.is_full() => short || (self.is_written_up() && self.is_worth_moving()),
             _ => short || self.is_written_up(),
         }
+    }
+
+    /// How much more would fit into a new segment, behind what it repeats, than into the last one.
+    fn gained_by_rolling(&self) -> u64 {
+        let longest = self.ready.stock().longest().map_or(0, |spare| spare.bytes);
+        let begins_with = u64::from(self.repeated_bytes) + EPOCH_BYTES as u64;
+        longest.saturating_sub(begins_with + self.left())
     }
 
     /// Whether the records of this turn are as many as one turn should write: what else there is
