@@ -43,13 +43,14 @@ impl World {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         self.handle(Event::Opened { conn: Conn(conn), address, trust: Trust::Trusted });
         self.note(format!("u{user} connects as {conn}, {speaks:?}"));
+        let password = self.password(person);
         if speaks == Speaks::Plain {
-            self.line(conn, &format!("signin u{user} p"));
+            self.line(conn, &format!("signin u{user} {password}"));
             return conn;
         }
         let kind = if speaks == Speaks::Tool { "tool" } else { "online" };
         self.line(conn, "coded 1");
-        self.line(conn, &format!("signin u{user} {kind} plain p"));
+        self.line(conn, &format!("signin u{user} {kind} plain {password}"));
         conn
     }
 

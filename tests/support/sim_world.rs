@@ -191,8 +191,14 @@ impl World {
 
     /// What the password file says.
     fn entries(&self) -> Vec<(UserName, Verifier)> {
-        let verifier = || Verifier::derive(b"p", b"12345678", 1);
-        self.users().into_iter().map(|user| (name(user), verifier())).collect()
+        let verifier =
+            |user| Verifier::derive(self.password(self.person(user)).as_bytes(), b"12345678", 1);
+        self.users().into_iter().map(|user| (name(user), verifier(user))).collect()
+    }
+
+    /// Each holder of a name has his own.
+    pub fn password(&self, person: Person) -> String {
+        format!("p{}", person.1)
     }
 
     /// The operator removes a user, or gives the name to somebody else.
@@ -424,7 +430,8 @@ impl World {
             self.stop(&format!("a receipt for {id}, which nobody was told of"));
         };
         let fate = &self.letters[letter];
-        let taken = fate.seen.keys().any(|reader| reader.0 == user);
+        // What was given back is another letter; of the first nothing waits any more.
+        let taken = fate.released || fate.seen.keys().any(|reader| reader.0 == user);
         if !taken || fate.from != sender {
             self.fail("not delivered", letter, (user, 0));
         }
