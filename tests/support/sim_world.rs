@@ -430,7 +430,8 @@ impl World {
             self.stop(&format!("a receipt for {id}, which nobody was told of"));
         };
         let fate = &self.letters[letter];
-        // What was given back is another letter; of the first nothing waits any more.
+        // What the operator gave back is another letter. Of the first nothing waits any more, so a
+        // sender who asks again is told that it is delivered, read or not: PROTOCOL.md says so.
         let taken = fate.released || fate.seen.keys().any(|reader| reader.0 == user);
         if !taken || fate.from != sender {
             self.fail("not delivered", letter, (user, 0));
