@@ -1,7 +1,7 @@
 //! Which segments there are and how much of each is still needed. It knows nothing of files.
 
 use crate::core::record::Location;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// One segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Ledger {
     segments: VecDeque<Segment>,
     /// Letters that more than one recipient needs, by segment and offset. All other live letters
     /// are needed by exactly one, so that the common letter costs nothing here.
-    shared: HashMap<(u32, u32), u32>,
+    shared: BTreeMap<(u32, u32), u32>,
 }
 
 impl Ledger {

@@ -1,7 +1,7 @@
 //! Accepting: who comes in, and what those are told who do not. Being turned away costs no slot,
 //! no buffer and no word of the rules.
 
-use super::{READING, Server, enlist};
+use super::{READING, Server, enlist, queue};
 use crate::core::event::{Conn, Event, Trust};
 use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_A_TURN};
 use crate::net::guard::Stranger;
@@ -89,7 +89,10 @@ impl<D: Disk> Server<D> {
             // Its time runs; what has come already makes an edge of its own.
             return enlist(&mut self.dirty, conn, &mut port.dirty);
         }
-        entry.insert(Port::new(stream, stranger));
+        let port = entry.insert(Port::new(stream, stranger));
+        // A script has sent its first lines by now: their answers go out with the greeting.
+        port.readable = true;
+        queue(&mut self.unread, conn, port);
         self.engine.handle(Event::Opened { conn, address, trust }, now);
     }
 
