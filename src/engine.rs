@@ -17,6 +17,7 @@ use crate::core::hub::{Hub, Rules, Turn};
 use crate::core::password::Verifier;
 use crate::core::record::{LetterId, LetterKind, Location, Record};
 use crate::fault::{Fault, is_planted};
+use crate::limits::MUCH_TO_SAY;
 use crate::proto::coded::{LetterLine, Tag};
 use crate::proto::command::Verb;
 use crate::proto::line::Limits;
@@ -174,6 +175,12 @@ impl<D: Disk> Engine<D> {
     #[must_use]
     pub fn work(&self) -> usize {
         self.hub.work()
+    }
+
+    /// Whether this turn has so much to say that saying it takes far longer than hearing more.
+    #[must_use]
+    pub fn has_much_to_say(&self) -> bool {
+        !self.has_enough() && self.held.len() >= MUCH_TO_SAY
     }
 
     /// Makes a piece of the room ready that later turns write to. Called when everything that

@@ -145,6 +145,9 @@ pub const WORK_A_SHARE: usize = 1024;
 pub const WORK_BYTES: usize = 1024;
 /// Users of the password file who are looked at for as much work as a letter.
 pub const WORK_LOOKS: usize = 64;
+/// Things that a turn has to say from which on it listens once more before it says them: as many
+/// writes take a millisecond, a look takes one system call.
+pub const MUCH_TO_SAY: usize = 256;
 /// Bytes read from one connection a turn.
 pub const READ_BYTES_A_TURN: usize = 64 << 10;
 /// Output waiting for a connection above which its commands wait, in bytes.

@@ -197,7 +197,7 @@ impl<D: Disk> Server<D> {
         loop {
             self.wait(&mut events, now)?;
             now = clock.now();
-            self.turn(&events, now, &mut outside)?;
+            self.turn(&mut events, now, &mut outside)?;
             let told_all = self.ports.is_empty() && self.news.is_empty();
             if self.stop_at.is_some_and(|at| told_all || at <= now.mono) {
                 break;
@@ -228,6 +228,10 @@ impl<D: Disk> Server<D> {
             Some(_) => Some(Duration::ZERO),
             None => None,
         };
+        self.look(events, timeout)
+    }
+
+    fn look(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(events, timeout) {
             Err(e) if e.kind() == ErrorKind::Interrupted => {
                 events.clear();
@@ -237,21 +241,19 @@ impl<D: Disk> Server<D> {
         }
     }
 
-    fn turn(&mut self, events: &Events, now: Now, outside: &mut Outside<'_>) -> io::Result<()> {
+    fn turn(&mut self, events: &mut Events, now: Now, outside: &mut Outside<'_>) -> io::Result<()> {
         for news in std::mem::take(&mut self.news) {
             self.tell(&news, now);
         }
-        for event in events {
-            match event.token() {
-                SIGNALS => self.obey(now, outside),
-                token if DOORS.contains(&token) => self.knock(token),
-                Token(key) => self.ready(key, event),
-            }
-        }
-        self.accept(now);
         self.handshakes = TLS_HANDSHAKES_A_TURN;
+        self.heed(events, now, outside);
+        if self.engine.has_much_to_say() {
+            // Writing it takes longer than a look at what has come meanwhile, and to whom that is
+            // said as well is then written to once.
+            self.look(events, Some(Duration::ZERO))?;
+            self.heed(events, now, outside);
+        }
         self.tell_turned(now.mono);
-        self.read_all(now);
         while let Some(conn) = self.deadlines.due(now.mono) {
             self.due(conn, now.mono);
         }
@@ -271,6 +273,19 @@ impl<D: Disk> Server<D> {
         self.engine.prepare(now.mono, if idle { Load::Idle } else { Load::Busy })?;
         log::logger().flush();
         Ok(())
+    }
+
+    /// Reads what has come, and decides.
+    fn heed(&mut self, events: &Events, now: Now, outside: &mut Outside<'_>) {
+        for event in events {
+            match event.token() {
+                SIGNALS => self.obey(now, outside),
+                token if DOORS.contains(&token) => self.knock(token),
+                Token(key) => self.ready(key, event),
+            }
+        }
+        self.accept(now);
+        self.read_all(now);
     }
 
     fn tell(&mut self, news: &News, now: Now) {
