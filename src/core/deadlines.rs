@@ -4,14 +4,16 @@
 use super::event::Conn;
 use crate::time::Millis;
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 /// The set of armed deadlines. Whoever is armed keeps the time in an [`Armed`] of its own.
 #[derive(Debug, Default)]
 pub struct Deadlines(BTreeSet<(Millis, Conn)>);
 
-/// When a connection is armed for, if it is.
+/// When a connection is armed for, if it is: a millisecond more than that, so that each connection
+/// keeps eight bytes for it and not sixteen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Armed(Option<Millis>);
+pub struct Armed(Option<NonZeroU64>);
 
 impl Deadlines {
     /// The nearest deadline.
@@ -22,19 +24,20 @@ impl Deadlines {
 
     /// Makes sure that `conn` is looked at no later than `when`.
     pub fn arm(&mut self, conn: Conn, armed: &mut Armed, when: Millis) {
-        if armed.0.is_some_and(|earlier| earlier <= when) {
+        if armed.when().is_some_and(|earlier| earlier <= when) {
             return;
         }
         self.disarm(conn, armed);
-        self.0.insert((when, conn));
-        armed.0 = Some(when);
+        armed.0 = NonZeroU64::new(when.0.saturating_add(1));
+        self.0.extend(armed.when().map(|when| (when, conn)));
     }
 
     /// Forgets `conn`.
     pub fn disarm(&mut self, conn: Conn, armed: &mut Armed) {
-        if let Some(when) = armed.0.take() {
+        if let Some(when) = armed.when() {
             self.0.remove(&(when, conn));
         }
+        armed.fired();
     }
 
     /// Takes out a connection whose time has come. Its [`Armed`] is to be cleared with
@@ -49,6 +52,10 @@ impl Deadlines {
 }
 
 impl Armed {
+    fn when(self) -> Option<Millis> {
+        self.0.map(|more| Millis(more.get() - 1))
+    }
+
     /// Notes that the deadline came.
     pub fn fired(&mut self) {
         self.0 = None;
@@ -70,5 +77,16 @@ mod tests {
         assert_eq!(deadlines.due(Millis(4)), None);
         assert_eq!(deadlines.due(Millis(5)), Some(Conn(1)));
         assert_eq!(deadlines.due(Millis(99)), None);
+    }
+
+    #[test]
+    fn the_first_and_the_last_moment_can_be_armed_and_forgotten() {
+        for when in [0, u64::MAX - 1, u64::MAX] {
+            let (mut deadlines, mut armed) = (Deadlines::default(), Armed::default());
+            deadlines.arm(Conn(1), &mut armed, Millis(when));
+            assert!(deadlines.nearest().is_some_and(|nearest| nearest.0 >= when.min(u64::MAX - 1)));
+            deadlines.disarm(Conn(1), &mut armed);
+            assert_eq!((deadlines.nearest(), armed), (None, Armed::default()));
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Stage {
     /// Not signed in.
     Open,
     /// The next line is the password of this name.
-    Password { name: Box<str>, key: NameKey },
+    Password(Box<Asked>),
     /// The password is being checked; the connection's lines wait.
     Checking,
     /// SCRAM is under way: the client's last message is awaited.
@@ -31,6 +31,13 @@ pub(super) enum Stage {
     Online(UserId),
     /// Told goodbye. The letters up to this one were shown and not settled.
     Leaving(Option<(UserId, LetterId)>),
+}
+
+/// Whose password was asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) name: Box<str>,
+    pub(super) key: NameKey,
 }
 
 /// Whom somebody claims to be, as it was when the proof was begun: the password file may be read
@@ -110,7 +117,7 @@ pub(super) struct Session {
     pub(super) away: Option<Rc<str>>,
     pub(super) credit: Credit,
     /// Letters still to come of those that the welcome announced.
-    pub(super) announced: usize,
+    pub(super) announced: u32,
     /// The user's password is being changed here.
     pub(super) changing: Option<Box<Changing>>,
 }

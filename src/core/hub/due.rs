@@ -12,7 +12,7 @@ impl Hub {
     /// When the session must be looked at next.
     fn session_deadline(&self, session: &Session) -> Option<Millis> {
         match &session.stage {
-            Stage::Open | Stage::Password { .. } | Stage::Proving(_) => {
+            Stage::Open | Stage::Password(_) | Stage::Proving(_) => {
                 Some(session.since.plus(SIGNIN_MS))
             }
             Stage::Probing(probe) => probe.next_look(),
@@ -45,7 +45,7 @@ impl Hub {
             return;
         }
         match &session.stage {
-            Stage::Open | Stage::Password { .. } | Stage::Proving(_) => {
+            Stage::Open | Stage::Password(_) | Stage::Proving(_) => {
                 self.close(conn, Farewell::SignInTooSlow { limit_s: SIGNIN_MS / 1000 }, turn);
             }
             Stage::Online(_) => {

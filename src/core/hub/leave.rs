@@ -27,7 +27,7 @@ impl Hub {
             return;
         }
         let (address, user) = (session.address, session.user());
-        if matches!(session.stage, Stage::Password { .. }) || session.prompt().is_some() {
+        if matches!(session.stage, Stage::Password(_)) || session.prompt().is_some() {
             // Nobody is left with a terminal that hides what is typed.
             self.say(conn, Reply::PasswordRead, turn);
         }

@@ -25,8 +25,8 @@ use super::password::Verifier;
 use super::record::{Journal, LetterId, Record};
 use super::session::{Credit, Session, Stage};
 use crate::limits::{
-    ALIVE_MS, BYTES_BEFORE_SIGNIN, COUNTED_BYTES, ECHO_CHARS, LINE_BYTES, LINE_BYTES_BEFORE_SIGNIN,
-    PASSWORD_BYTES, WORK_A_TURN,
+    ALIVE_MS, BYTES_BEFORE_SIGNIN, CONNECTIONS, COUNTED_BYTES, ECHO_CHARS, LINE_BYTES,
+    LINE_BYTES_BEFORE_SIGNIN, PASSWORD_BYTES, WORK_A_TURN,
 };
 use crate::proto::coded::Tag;
 use crate::proto::command::{self, Command, CommandFault, Verb};
@@ -156,7 +156,9 @@ impl Hub {
             rules,
             accounts,
             users,
-            sessions: Vec::new(),
+            // As long as it may get; only what is used takes memory. A table that grows would leave
+            // holes behind that are as large as itself.
+            sessions: Vec::with_capacity(CONNECTIONS),
             online: BTreeSet::new(),
             notified: BTreeSet::new(),
             probing: Vec::new(),
@@ -373,7 +375,7 @@ impl Hub {
                 }
                 self.command_before(conn, line, turn)
             }
-            Stage::Password { .. } => {
+            Stage::Password(_) => {
                 session.bytes_before += line.len() + 2;
                 self.password_line(conn, line, turn)
             }
@@ -409,7 +411,7 @@ impl Hub {
                 self.refuse(conn, Refusal::PasswordTooLong(PASSWORD_BYTES), turn);
                 return Flow::Go;
             }
-            Stage::Password { .. } => {
+            Stage::Password(_) => {
                 session.stage = Stage::Open;
                 self.say(conn, Reply::PasswordRead, turn);
                 self.refuse(conn, Refusal::PasswordTooLong(PASSWORD_BYTES), turn);

@@ -5,7 +5,7 @@ use crate::core::accounts::UserId;
 use crate::core::event::{Action, Conn, Flow, Note, Trust};
 use crate::core::password::{Check, Derivation, Password, Verifier};
 use crate::core::record::Record;
-use crate::core::session::{Claimed, Credit, Probe, Session, Stage};
+use crate::core::session::{Asked, Claimed, Credit, Probe, Session, Stage};
 use crate::limits::{
     ALIVE_MS, CHECKS_UNDER_WAY, CHECKS_WAITING, PASSWORD_BYTES, PROBE_AT_MS, ROUNDS_A_SLICE,
     TRIES_A_CONNECTION,
@@ -124,7 +124,7 @@ impl Hub {
             None if self.is_blocked(conn, name, key, turn) => Flow::Go,
             None => {
                 if let Some(session) = self.session_mut(conn) {
-                    session.stage = Stage::Password { name: name.into(), key };
+                    session.stage = Stage::Password(Box::new(Asked { name: name.into(), key }));
                 }
                 self.say(conn, Reply::PasswordPrompt(Prompt::SignIn), turn);
                 Flow::Go
@@ -135,10 +135,10 @@ impl Hub {
     /// The line that answers the prompt.
     pub(super) fn password_line(&mut self, conn: Conn, line: &[u8], turn: &mut Turn<'_>) -> Flow {
         let Some(session) = self.session_mut(conn) else { return Flow::Go };
-        let Stage::Password { name, key } = std::mem::replace(&mut session.stage, Stage::Open)
-        else {
+        let Stage::Password(asked) = std::mem::replace(&mut session.stage, Stage::Open) else {
             return Flow::Go;
         };
+        let Asked { name, key } = *asked;
         self.say(conn, Reply::PasswordRead, turn);
         self.attempt(conn, name, key, line, turn)
     }
@@ -475,7 +475,7 @@ impl Hub {
         session.stage = Stage::Online(user);
         session.heard = now.mono;
         session.credit = Credit::FULL;
-        session.announced = waiting;
+        session.announced = u32::try_from(waiting).unwrap_or(u32::MAX);
         let (address, proof) = (session.address, session.proof.take());
         let spool = self.spool;
         self.user_mut(user).online = Some(conn);
