@@ -1,5 +1,5 @@
 //! Every bound of the server, with its reason. A bound that an operator may change is the default
-//! of an option; the others are part of the protocol and stand in PROTOCOL.md.
+//! of an option. What somebody at the other end may notice stands in PROTOCOL.md as well.
 
 /// Longest command line in bytes, line end not counted. A body of [`BODY_BYTES`] and the longest
 /// list of names fit.
@@ -88,7 +88,7 @@ pub const MAX_FAILURES: u32 = 3;
 pub const BLOCK_TIME_S: u64 = 60;
 /// How long a failure is remembered that led to no block, in milliseconds.
 pub const FAILURE_MEMORY_MS: u64 = 3_600_000;
-/// (name, address) pairs remembered by the lockout; the one that failed longest ago goes first.
+/// (name, address) pairs remembered by the lockout; one with the fewest failures goes first.
 pub const LOCKOUT_ENTRIES: usize = 65_536;
 /// Failed sign-ins on one connection, whatever the names, that close it.
 pub const TRIES_A_CONNECTION: u32 = 3;
@@ -243,20 +243,20 @@ pub const BATCH_PART: u32 = 16;
 pub const FILL_BYTES: usize = 256 << 10;
 /// How long to wait before a full disk is asked for room again, in milliseconds.
 pub const FILL_RETRY_MS: u64 = 5000;
-/// Records or bytes that one step of compaction looks at: well below a millisecond.
+/// Records that one step of compaction looks at: well below a millisecond.
 pub const COMPACT_RECORDS: usize = 256;
 /// Bytes of a segment read at once where letters are shown one after another: some hundred of them,
 /// in less time than as many system calls take.
 pub const READ_AHEAD_BYTES: usize = 64 << 10;
 /// Lost letters that a notice to their reader names: with the longest names it fits into a message.
 pub const LOSSES_NAMED: usize = 20;
+
 /// Largest password file read, in bytes: a million users.
 pub const USERS_FILE_BYTES: u64 = 256 << 20;
 /// Longest line of the password file in bytes: a verifier with the longest salt takes 240.
 pub const USERS_LINE_BYTES: usize = 1024;
 /// How long an edit of the password file waits for another one to finish, in milliseconds.
 pub const USERS_LOCK_MS: u64 = 10_000;
-
 /// Pause between two tries at the lock of the password file, in milliseconds: the server waits for
 /// nothing but its sockets, so it comes back later.
 pub const USERS_RETRY_MS: u64 = 20;
