@@ -31,7 +31,9 @@ pub const NONCE_ENTROPY_BYTES: usize = 18;
 const KEYS: &str = "SCRAM-SHA-256-KEYS";
 /// The scheme's name where both ends prove the TLS connection, too.
 pub const SCHEME_PLUS: &str = "SCRAM-SHA-256-PLUS";
-/// Bytes that a TLS connection exports for the purpose (RFC 9266).
+/// The label under which a TLS connection exports what binds a sign-in to it (RFC 9266).
+pub const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// How many bytes that are.
 pub const BINDING_BYTES: usize = 32;
 /// The headers of a first message, without another identity: the client binds nothing; it would,
 /// but the server does not offer it; it binds to what the TLS connection exports.
@@ -39,8 +41,7 @@ const HEADER: &str = "n,,";
 const HEADER_UNOFFERED: &str = "y,,";
 const HEADER_EXPORTER: &str = "p=tls-exporter,,";
 
-/// What only the two ends of one TLS connection know, exported under the label
-/// `EXPORTER-Channel-Binding`.
+/// What only the two ends of one TLS connection know, exported under [`BINDING_LABEL`].
 pub type Binding = [u8; BINDING_BYTES];
 
 /// Over what a client signs in.

@@ -7,7 +7,7 @@ use super::oneshot::Trouble;
 use super::trust::{Distrust, Route, Trust};
 use crate::crypto::sha256;
 use crate::proto::foreign::TLS_HANDSHAKE;
-use crate::scram::{BINDING_BYTES, Binding};
+use crate::scram::{BINDING_BYTES, BINDING_LABEL, Binding};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
@@ -25,8 +25,6 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The label under which a connection exports what binds a sign-in to it (RFC 9266).
-const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 /// The first byte of an alert of TLS.
 const ALERT: u8 = 0x15;
 /// Bytes of what a server says in plain words where TLS was expected.

@@ -6,7 +6,7 @@
 //! ever resumed: connections are few and long, and what would be kept for it is worth stealing.
 
 use crate::limits::{TLS_HANDSHAKE_BYTES, TLS_WRITE_BYTES};
-use crate::scram::{BINDING_BYTES, Binding};
+use crate::scram::{BINDING_BYTES, BINDING_LABEL, Binding};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,9 +15,6 @@ use rustls::{HandshakeKind, ServerConnection};
 use std::fmt;
 use std::io::{ErrorKind, Read, Write as _};
 use std::sync::Arc;
-
-/// The label under which a connection exports what binds a sign-in to it (RFC 9266).
-const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
 /// A certificate and its key, ready to be shown to peers.
 #[derive(Clone, Debug)]
