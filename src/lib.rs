@@ -68,6 +68,7 @@
 //! | [`proto::telnet`] | takes IAC sequences out and answers them |
 //! | [`proto::foreign`] | other protocols, known by their first bytes |
 //! | [`proto::text`], [`proto::name`] | what may stand in a line, and in a name |
+//! | [`proto::id`] | a letter's number, as it is told and written |
 //! | [`proto::password`] | what a new password may be |
 //! | [`proto::command`] | the grammar, and the table that help and hints are made from |
 //! | [`proto::reply`] | everything the server can say, refusals and farewells included |
@@ -104,13 +105,13 @@
 //! | [`store::files`] | what the files of a spool are called, and where a segment ends |
 //! | [`store::spool`] | the journal: append, commit; `read`, `compact` and `room` below it |
 //! | [`store::ready`] | files of zeros, so that a full disk can be written to |
-//! | [`store::recovery`] | the journal at the start: torn, damaged, or whole |
+//! | [`store::recovery`] | the journal at the start: torn, damaged (`damage`), or whole |
 //! | [`store::losses`] | what is lost and must still be told |
 //! | [`store::foresight`] | what a start would find and repair |
 //! | [`store::custody`] | what an operator decides over letters |
 //! | [`store::ledger`] | which segment is still needed |
 //! | [`store::survey`] | a look at a spool that changes nothing |
-//! | [`store::users`] | the password file |
+//! | [`store::users`] | the password file: read, and changed (`edit`) |
 //! | **[`net`]** | **the shell: sockets, clocks, signals** |
 //! | `net::server` | the turn |
 //! | `net::listen` | the listening socket |
@@ -120,13 +121,14 @@
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
 //! | `net::ports::secure` | the same where TLS stands between the text and the socket |
 //! | `net::tls` | what TLS is at the server: a certificate, a session, its bytes |
+//! | `net::tls_absent`, `client::tls_absent` | in the place of TLS, in a build without it |
 //! | `net::saves` | changes of the password file, without waiting for whoever has it locked |
 //! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |
 //! | **[`client`]** | **the other end of the wire** |
 //! | [`client::link`] | one connection without the socket: sign-in, questions and answers |
 //! | [`client::oneshot`] | a command that connects, asks and ends; what is tried again |
 //! | [`client::sender`] | messages of scripts, until they are stored or delivered |
-//! | [`client::model`] | the companion: what is typed, what comes, and what is said again |
+//! | [`client::model`] | the companion: what is typed, and what comes; `question` |
 //! | [`client::desk`] | model, inbox and keys in the one order in which nothing is lost |
 //! | `client::marks` | what the companion says of messages that are delivered |
 //! | [`client::screen`] | what it shows, in the words of telnet |
@@ -146,8 +148,10 @@
 //! | [`bench::Histogram`] | latencies in little memory, and their picture in a terminal |
 //! | `bench::machine`, `bench::clock`, `bench::trouble` | one thing each |
 //! | **[`cli`]** | **the command line, one file a subcommand** |
+//! | `cli::account`, `cli::report` | what the commands for scripts share, and what they tell |
+//! | `cli::bench::suite`, `shown` | several measurements at once, and how they are shown |
 //! | `cli::server::check` | what a start would find, as a list of checks |
-//! | `cli::certificate` | the server's certificate: read, or made |
+//! | `cli::certificate`, `certificate_absent` | the server's certificate: read, made, or none |
 
 pub mod bench;
 pub mod cli;

@@ -1,5 +1,5 @@
 //! What this server has set itself to reach, as rows of a table: a kind of work, the figure that
-//! counts, and what it is compared with. Compared is always within one session on one machine, so
+//! counts, and what it is compared with. Compared is always within one run on one machine, so
 //! that a target is the same everywhere.
 
 use super::contender::Contender;

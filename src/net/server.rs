@@ -94,7 +94,7 @@ pub struct Server<D: Disk> {
     settings: Settings,
     poll: Poll,
     wishes: Wishes,
-    /// None once the server stops.
+    /// Empty once the server stops.
     doors: Vec<Door>,
     accept_retry_at: Option<Millis>,
     guard: Guard,
