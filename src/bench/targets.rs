@@ -11,7 +11,7 @@ use super::work::{Setup, Sync, Work};
 /// How far the measurements go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All of it, some minutes.
+    /// All of it, a quarter of an hour.
     Full,
     /// Fewer users and letters, only the figures that move most.
     Quick,
