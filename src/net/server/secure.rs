@@ -48,8 +48,10 @@ impl<D: Disk> Server<D> {
         for (key, port) in &mut self.ports {
             if matches!(port.phase, Phase::Handshaking { .. }) {
                 port.give_up(End::Broken, &mut self.pool);
-                port.weigh(&mut self.weight);
-                self.gone.push(Conn(u32::try_from(key).expect("there are at most 50,000")));
+                // One that breaks in this very turn is in the list for that, too, and is to be
+                // freed once.
+                let conn = Conn(u32::try_from(key).expect("there are at most 50,000"));
+                enlist(&mut self.dirty, conn, &mut port.dirty);
             }
         }
     }
