@@ -20,7 +20,12 @@ impl<D: Disk> Server<D> {
         match port.shake() {
             Step::Waits => {}
             Step::Answered => self.handshakes -= 1,
-            Step::Failed(why) => note_no_tls(&port.stream, &why),
+            Step::Failed(why) => {
+                // It may have come to nothing behind a greeting that was answered with all its
+                // work.
+                self.handshakes -= 1;
+                note_no_tls(&port.stream, &why);
+            }
             Step::Done(binding) => match port.stream.peer_addr() {
                 Ok(address) => {
                     // It may have said something already.
