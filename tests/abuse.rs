@@ -3,7 +3,9 @@
 
 mod support;
 
-use mms::limits::{NEW_AT_ONCE, UNSIGNED_BEGIN, UNSIGNED_FULL, UNSIGNED_OF_ONE, WORK_A_TURN};
+use mms::limits::{
+    ACCEPTS_A_TURN, NEW_AT_ONCE, UNSIGNED_BEGIN, UNSIGNED_FULL, UNSIGNED_OF_ONE, WORK_A_TURN,
+};
 use socket2::SockRef;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -512,4 +514,21 @@ fn a_reset_reader_and_a_narrow_one_leave_no_place_taken() {
         .collect();
     assert_eq!(logged(&server, ": many have not signed in"), 0);
     drop(inside);
+}
+
+#[test]
+fn nobody_hears_what_was_meant_for_who_had_the_place_before() {
+    let server = Server::start(&["fred", "tim"], &[]);
+    let (fred, mut tim) = (server.signed_in("fred"), server.signed_in("tim"));
+    tim.ask("notify on");
+    server.signal("STOP");
+    // That fred goes is still told to tim, who goes as well; more come than are let in at once, so
+    // that some are when the two places are free.
+    fred.reset();
+    tim.reset();
+    let mut crowd: Vec<Client> = (0..2 * ACCEPTS_A_TURN).map(|_| server.connect()).collect();
+    server.signal("CONT");
+    for one in &mut crowd {
+        assert_eq!(one.line(), ">> Welcome to MMS.");
+    }
 }

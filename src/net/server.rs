@@ -111,6 +111,9 @@ pub struct Server<D: Disk> {
     /// What the ports have to tell the rules.
     news: Vec<News>,
     gone: Vec<Conn>,
+    /// Those of whose end the rules have heard in this turn. Nobody else gets their slots before
+    /// all is said that was meant for them.
+    told: Vec<Conn>,
     deadlines: Deadlines,
     saves: Saves,
     buffer: Vec<u8>,
@@ -153,6 +156,7 @@ impl<D: Disk> Server<D> {
             dirty: Vec::new(),
             news: Vec::new(),
             gone: Vec::new(),
+            told: Vec::new(),
             deadlines: Deadlines::default(),
             saves: Saves::default(),
             buffer: vec![0; READ_BYTES_A_TURN],
@@ -267,6 +271,7 @@ impl<D: Disk> Server<D> {
         }
         self.engine.commit()?;
         self.speak(now.mono)?;
+        self.free(now.mono);
         self.write(now.mono);
         self.shed();
         self.reap(now.mono);
@@ -301,8 +306,8 @@ impl<D: Disk> Server<D> {
             }
             News::Drained(conn) => Event::Drained { conn },
             News::Closed(conn, end) => {
-                // The slot was kept until the rules have heard of it.
-                if !self.ports.remove(key(conn)).known {
+                self.told.push(conn);
+                if self.ports.get(key(conn)).is_none_or(|port| !port.known) {
                     return;
                 }
                 Event::Closed { conn, end }

@@ -24,6 +24,9 @@ impl<D: Disk> Server<D> {
                 Output::SavePassword(save) => return saves.push(save, now),
             };
             let Some(port) = ports.get_mut(key(conn)) else { return };
+            if let Phase::Gone(_) = port.phase {
+                return;
+            }
             let paused = port.pending() > OUTPUT_PAUSE_BYTES;
             match output {
                 Output::Say(_, tag, reply) => {
@@ -102,6 +105,17 @@ impl<D: Disk> Server<D> {
         }
     }
 
+    /// Frees the slots of those that are over, and what they weighed.
+    pub(super) fn free(&mut self, now: Millis) {
+        for conn in std::mem::take(&mut self.told) {
+            if let Some(port) = self.ports.try_remove(key(conn)) {
+                self.weight = self.weight.saturating_sub(port.weight);
+            }
+            // Now there is a descriptor.
+            self.accept_retry_at = self.accept_retry_at.map(|at| at.min(now));
+        }
+    }
+
     /// Closes the sockets of connections that are over. Their slots are freed when the rules have
     /// heard of it, in the next turn.
     pub(super) fn reap(&mut self, now: Millis) {
@@ -121,9 +135,6 @@ impl<D: Disk> Server<D> {
             let _ = self.poll.registry().deregister(&mut port.stream);
             let _ = SockRef::from(&port.stream).shutdown(std::net::Shutdown::Both);
             self.news.push(News::Closed(conn, end));
-        }
-        if self.accept_retry_at.take().is_some() {
-            self.accept_retry_at = Some(now);
         }
     }
 }
