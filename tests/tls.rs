@@ -721,6 +721,43 @@ fn halves_of_records_count_as_memory() {
 }
 
 #[test]
+fn who_breaks_off_gives_back_the_memory_that_he_had() {
+    let server = Server::start(&["fred"], &["--tls", "0", "--buffers", "1"]);
+    let mut fred = server.signed_in("fred");
+    // He holds a few bytes, too, and would be among those who go if memory ran short.
+    fred.send(b"whoi");
+    for _ in 0..2 * (1 << 20) / 12_000 {
+        let mut half = raw(&server);
+        // A greeting that is never whole.
+        half.write_all(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc").unwrap();
+        half.write_all(&[b'x'; 12_000]).unwrap();
+        half.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(rest_of(half), b"");
+        // Half a line, and half a record behind it.
+        let mut peer = Peer::connect(&server);
+        let sealed = peer.seal(&format!("{}\r\n", "x".repeat(12_000)));
+        peer.socket.write_all(&sealed[..8_000]).unwrap();
+        peer.socket.shutdown(Shutdown::Write).unwrap();
+        rest_of(peer.socket);
+    }
+    fred.send(b"son\r\n");
+    fred.expect("User fred is online");
+}
+
+#[test]
+fn what_came_before_a_forged_record_is_done() {
+    let server = start(&["fred"]);
+    let mut fred = Peer::signed_in(&server, "fred");
+    let mut sealed = fred.seal("send fred in order\r\n");
+    sealed.append(&mut fred.seal("send fred forged\r\n"));
+    *sealed.last_mut().unwrap() ^= 1;
+    fred.socket.write_all(&sealed).unwrap();
+    rest_of(fred.socket);
+    server.logs("fred signed off");
+    assert_eq!(server.waiting("fred"), 1);
+}
+
+#[test]
 fn who_takes_nothing_holds_little_and_loses_nothing() {
     let names = people(1, &["reader"]);
     let server = Server::start(&names, &["--tls", "0"]);

@@ -173,7 +173,7 @@ impl Session {
     /// little more than `buffer` is long.
     pub(super) fn read(&mut self, socket: &mut impl Read, buffer: &mut [u8]) -> (usize, Brought) {
         let (mut filled, mut budget) = (0, buffer.len());
-        let mut is_empty = false;
+        let (mut is_empty, mut is_broken) = (false, false);
         // What came in order before a fault is text like any other; the fault is met again.
         let broken = |filled| (filled, if filled > 0 { Brought::Some } else { Brought::Broken });
         loop {
@@ -183,6 +183,7 @@ impl Session {
                     filled += count;
                     self.held = 0;
                 }
+                Err(e) if e.kind() == ErrorKind::WouldBlock && is_broken => return broken(filled),
                 Err(e) if e.kind() == ErrorKind::WouldBlock && is_empty => {
                     return (filled, Brought::All);
                 }
@@ -198,11 +199,8 @@ impl Session {
                         Came::Fault => return broken(filled),
                     }
                     budget = budget.saturating_sub(self.held - before);
-                    let done = self.connection.process_new_packets();
+                    is_broken = self.connection.process_new_packets().is_err();
                     self.collect();
-                    if done.is_err() {
-                        return broken(filled);
-                    }
                 }
                 Err(_) => return broken(filled),
             }
