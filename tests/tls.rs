@@ -915,6 +915,11 @@ fn nobody_is_trusted_where_nothing_can_be_kept() {
     let output = run(ping(&server, &at).arg("--tls"));
     assert_eq!(output.status.code(), Some(78), "{output:?}");
     assert!(told(&output).contains("known_hosts"), "{output:?}");
+    let known = server.folder.path("home/.local/share/mms/known_hosts");
+    fs::remove_file(&known).unwrap();
+    assert!(run(Command::new("mkfifo").arg(&known)).status.success());
+    let output = run(ping(&server, &at).arg("--tls"));
+    assert_eq!(output.status.code(), Some(78), "a pipe: {output:?}");
 }
 
 #[test]

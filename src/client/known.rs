@@ -124,11 +124,14 @@ impl KnownHosts {
     }
 
     fn text(&self) -> Result<String, String> {
-        let file = match File::open(self.path()) {
-            Ok(file) => file,
+        // What is no file may let its reader wait for ever, and is not even opened.
+        match fs::metadata(self.path()) {
+            Ok(found) if found.is_file() => {}
+            Ok(_) => return Err(self.told(&"it is no regular file")),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
             Err(error) => return Err(self.told(&error)),
-        };
+        }
+        let file = File::open(self.path()).map_err(|error| self.told(&error))?;
         let mut text = String::new();
         let read = file.take(FILE_BYTES_MOST + 1).read_to_string(&mut text);
         read.map_err(|error| self.told(&error))?;
