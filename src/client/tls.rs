@@ -108,7 +108,7 @@ impl Session {
                 Err(error) => return Err(lost(error)),
             };
             if is_first && !matches!(bytes[0], TLS_HANDSHAKE | ALERT) {
-                return Err(no_tls(&bytes[..count], socket));
+                return Err(no_tls(&bytes[..count], socket, left));
             }
             is_first = false;
             if let Err(error) = self.feed(&bytes[..count]) {
@@ -177,10 +177,14 @@ impl Session {
 
 /// What it means that the first bytes of a server are no TLS: an MMS server that takes nobody now
 /// says so in words, and so does one that is spoken to by the wrong port.
-fn no_tls(first: &[u8], mut socket: &TcpStream) -> Trouble {
+fn no_tls(first: &[u8], mut socket: &TcpStream, left: &dyn Fn() -> Duration) -> Trouble {
     let mut words = first.to_vec();
     let mut more = [0; WORDS_MOST];
     while words.len() < WORDS_MOST && !words.contains(&b'\n') {
+        // A word at a time could go on for ever.
+        if socket.set_read_timeout(Some(left())).is_err() {
+            break;
+        }
         match socket.read(&mut more) {
             Ok(count) if count > 0 => words.extend_from_slice(&more[..count]),
             _ => break,
