@@ -218,6 +218,8 @@ pub const TLS_HANDSHAKE_BYTES: usize = 16 << 10;
 /// Handshakes answered a turn, each 0.1 ms of work with a key of an elliptic curve: nobody else
 /// waits for a millisecond because of them. The others have the next turns.
 pub const TLS_HANDSHAKES_A_TURN: usize = 8;
+/// Bytes of a file with certificates or a key: those of a long chain are a hundredth of it.
+pub const CERTIFICATE_FILE_BYTES: u64 = 1 << 20;
 /// Bytes encrypted at once, before they are handed on.
 pub const TLS_WRITE_BYTES: usize = 64 << 10;
 

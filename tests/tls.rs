@@ -935,6 +935,14 @@ fn sighup_reads_the_certificate_again_and_keeps_the_old_one_if_that_is_bad() {
         server.logs("certificate not read again, the old one is kept");
         assert!(run(ping(&server, &at).args(["--tls-fingerprint", &first])).status.success());
     }
+    // Whoever opened a pipe would wait for its other end, and everybody for him.
+    let pem = server.folder.path("spool/tls.pem");
+    fs::remove_file(&pem).unwrap();
+    assert!(run(Command::new("mkfifo").arg(&pem)).status.success());
+    server.signal("HUP");
+    server.logs("it is no regular file");
+    assert!(run(ping(&server, &at).args(["--tls-fingerprint", &first])).status.success());
+    fs::remove_file(&pem).unwrap();
     let (_, second) = other.tls.clone().unwrap();
     server.folder.write("spool/tls.pem", &other.folder.read("spool/tls.pem"));
     server.signal("HUP");

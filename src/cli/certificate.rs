@@ -3,10 +3,11 @@
 
 use super::{Code, Failure};
 use crate::client::known::Fingerprint;
+use crate::limits::CERTIFICATE_FILE_BYTES;
 use crate::net::Certificate;
 use crate::store::disk::{Disk as _, FileDisk};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -38,7 +39,7 @@ pub(super) fn is_possible() -> Result<(), Failure> {
 /// Reads a certificate and its key.
 pub(super) fn read(source: &Source<'_>) -> Result<Certificate, Failure> {
     let (chain, key) = (source.chain.display(), source.key.display());
-    let mode = fs::metadata(source.key).map_err(|e| unread(source.key, &e))?.permissions().mode();
+    let mode = regular(source.key).map_err(|e| unread(source.key, &e))?.permissions().mode();
     if mode & LOOSE != 0 {
         let message = format!(
             "the private key {key} can be read or changed by others; run: chmod 640 {key}, then \
@@ -46,7 +47,8 @@ pub(super) fn read(source: &Source<'_>) -> Result<Certificate, Failure> {
         );
         return Err(Failure::new(Code::Config, message));
     }
-    let chain_text = fs::read(source.chain).map_err(|e| unread(source.chain, &e))?;
+    let chain_text = regular(source.chain).and_then(|_| fs::read(source.chain));
+    let chain_text = chain_text.map_err(|e| unread(source.chain, &e))?;
     let mut key_text = fs::read(source.key).map_err(|e| unread(source.key, &e))?;
     let made = Certificate::from_pem(&chain_text, &key_text);
     crate::crypto::wipe(&mut key_text);
@@ -59,6 +61,19 @@ pub(super) fn read(source: &Source<'_>) -> Result<Certificate, Failure> {
         };
         Failure::new(Code::Config, message)
     })
+}
+
+/// What is known of a file that can be read without waiting, and is not too long to be one of ours:
+/// a server that runs reads it between two turns.
+fn regular(path: &Path) -> io::Result<Metadata> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    if found.len() > CERTIFICATE_FILE_BYTES {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "that is too long for a certificate"));
+    }
+    Ok(found)
 }
 
 fn unread(path: &Path, e: &io::Error) -> Failure {
