@@ -444,7 +444,12 @@ impl Port {
         if let Some(tls) = &mut self.tls {
             tls.say_goodbye();
             self.hand_over(&mut Vec::new());
-            if self.pending() > 0 || matches!(self.phase, Phase::Gone(_)) {
+            if self.pending() > 0 {
+                // Whoever does not even take that is not waited for any longer than others.
+                self.stalled_since.get_or_insert(now);
+                return;
+            }
+            if matches!(self.phase, Phase::Gone(_)) {
                 return;
             }
         }
