@@ -1032,6 +1032,64 @@ fn on_a_full_disk_marks_go_on_in_files_made_when_less_was_repeated() {
     assert!(before < newest(), "it went on in another file");
 }
 
+/// Letters of 500 bytes that nobody takes, one a turn, until there is no room for another.
+fn fill_with_letters(server: &mut Server<SimDisk>) {
+    for _ in 0..1000 {
+        server.begin();
+        if !server.spool.has_room(1000) {
+            return;
+        }
+        server.send(&["fred"], &"x".repeat(500));
+        server.spool.commit().unwrap();
+        server.now = server.now.plus(10_000);
+        server.spool.prepare(server.now, Load::Idle).unwrap();
+    }
+    panic!("the disk is full");
+}
+
+/// A full disk with all that is wanted ready, and as many letters as that has room for.
+fn full_of_letters() -> (SimDisk, Server<SimDisk>) {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
+    while server.spool.prepare_at().is_some() {
+        server.spool.prepare(Millis(0), Load::Idle).unwrap();
+    }
+    disk.set_free(Some(0));
+    fill_with_letters(&mut server);
+    (disk, server)
+}
+
+#[test]
+fn on_a_full_disk_compaction_copies_no_more_than_has_room() {
+    // Somebody reads when the last segment has only so much left.
+    for marks in 0..120 {
+        let (_, mut server) = full_of_letters();
+        for _ in 0..marks {
+            server.begin();
+            server.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
+            server.compact().unwrap();
+            server.spool.commit().unwrap();
+            server.now = server.now.plus(10_000);
+            server.spool.prepare(server.now, Load::Idle).unwrap();
+        }
+        let waiting = server.hub.waiting.len();
+        let some = server.hub.waiting.keys().nth(6).unwrap().1;
+        server.begin();
+        server.settle("fred", some);
+        for turn in 0..200 {
+            server.compact().unwrap();
+            let committed = server.spool.commit();
+            committed.unwrap_or_else(|e| panic!("after {marks} marks, turn {turn}: {e}"));
+            server.now = server.now.plus(10_000);
+            server.spool.prepare(server.now, Load::Idle).unwrap();
+            server.check_ledger();
+            server.begin();
+        }
+        assert!(!server.spool.compact_due(), "after {marks} marks it is through");
+        assert_eq!(server.hub.waiting.len() + 7, waiting);
+    }
+}
+
 #[test]
 fn a_recycled_file_that_finds_no_room_is_left_alone_for_a_while() {
     let disk = SimDisk::new();

@@ -58,6 +58,8 @@ pub(super) struct Compaction {
     pub(super) marks: Marks,
     segment: u32,
     offset: u64,
+    /// Length of the letter there, if it did not fit into the last segment.
+    pub(super) next_bytes: u64,
     /// The commit that makes the last copy durable.
     copied_with: u64,
 }
@@ -166,7 +168,9 @@ impl<D: Disk> Spool<D> {
             if let Entry::Record(Record::Letter(letter)) = frame.entry {
                 let at = location(oldest.number, begin + done as u64, frame.bytes, &letter);
                 let body = record::restore(letter.body, &mut lines);
-                self.copy_letter(Letter { body, ..letter }, at, &mut to, hub);
+                if !self.copy_letter(Letter { body, ..letter }, at, &mut to, hub) {
+                    break;
+                }
             }
             done += frame.bytes;
         }
@@ -174,14 +178,16 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Appends a letter again for those who still need it from where it stands.
+    /// Appends a letter again for those who still need it from where it stands. False if it does
+    /// not fit behind what this turn has gathered: on a full disk the file must not grow, so it
+    /// waits for the next turn, which begins another one if it has to.
     fn copy_letter(
         &mut self,
         letter: Letter<'_>,
         at: Location,
         to: &mut String,
         hub: &mut dyn FnMut(Ask<'_>) -> bool,
-    ) {
+    ) -> bool {
         let id = letter.id;
         to.clear();
         for one in recipients(letter.to) {
@@ -190,13 +196,20 @@ impl<D: Disk> Spool<D> {
             }
         }
         if to.is_empty() {
-            return;
+            return true;
         }
+        // With fewer recipients it is no longer than it was.
+        self.compaction.next_bytes = u64::from(at.record_bytes);
+        if !self.fits(self.compaction.next_bytes) {
+            return false;
+        }
+        self.compaction.next_bytes = 0;
         let new = self.append(&Record::Letter(Letter { to, ..letter }));
         self.compaction.copied_with = self.commits;
         for one in recipients(to) {
             self.ledger.release(at);
             hub(Ask::Moved { user: one.name, id, to: new });
         }
+        true
     }
 }

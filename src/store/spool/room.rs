@@ -178,7 +178,9 @@ impl<D: Disk> Spool<D> {
         // Decided here and not at the next record, for it depends on what happens to letters and
         // files meanwhile; and only the caller can tell what a new segment must begin with.
         let owed = self.compaction.marks == Marks::Owed && !self.ready.is_full();
-        self.must_roll |= self.is_idle() && (owed || self.is_segment_full());
+        let next = self.compaction.next_bytes;
+        let copies = next > 0 && !self.fits(next) && self.compact_due();
+        self.must_roll |= self.is_idle() && (owed || copies || self.is_segment_full());
     }
 
     /// Fills one file at once, if there is none and the disk has room.
@@ -254,12 +256,19 @@ impl<D: Disk> Spool<D> {
         self.ledger.segments().count() as u64 * u64::from(self.repeated_bytes)
     }
 
-    /// Whether what is needed of a segment surely finds room, if it has to.
+    /// Whether what is needed of a segment surely finds room, if it has to, and the next letter of
+    /// it at once or in the next turn.
     pub(super) fn has_room_for(&self, oldest: &Segment) -> bool {
         let stock = self.ready.stock();
         let spares: u64 = stock.ready.iter().map(|spare| spare.bytes).sum();
         let slack = u64::from(self.config.slack_bytes);
-        !self.ready.is_full() || self.left() + spares >= oldest.live_bytes + slack / 2
+        let all = !self.ready.is_full() || self.left() + spares >= oldest.live_bytes + slack / 2;
+        all && (self.fits(self.compaction.next_bytes) || self.ready.usable(self.wanted()) > 0)
+    }
+
+    /// Whether a record of so many bytes fits into the last segment's file, where that matters.
+    pub(super) fn fits(&self, bytes: u64) -> bool {
+        !self.keeps_room() || bytes <= self.left()
     }
 
     /// Says that so many bytes are to be repeated at the start, and whether that can be: if they do
