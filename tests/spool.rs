@@ -1060,6 +1060,33 @@ fn full_of_letters() -> (SimDisk, Server<SimDisk>) {
 }
 
 #[test]
+fn on_a_full_disk_marks_go_on_when_much_more_is_repeated_than_before() {
+    // The older segments repeat next to nothing, and new ones up to a tenth of their file.
+    for repeated in 0..30 {
+        let (_, mut server) = full_of_letters();
+        let waiting = server.hub.waiting.len();
+        for turn in 0..3000 {
+            server.spool.make_way();
+            let count = if server.spool.roll_due() { repeated } else { 0 };
+            let mark = Record::SignedIn { user: "ann", unix_ms: UNIX_MS };
+            for _ in 0..count {
+                server.spool.append(&mark);
+            }
+            if count > 0 {
+                server.spool.repeated();
+            }
+            server.spool.append(&mark);
+            server.compact().unwrap();
+            let committed = server.spool.commit();
+            committed.unwrap_or_else(|e| panic!("{repeated} repeated, turn {turn}: {e}"));
+            server.now = server.now.plus(10_000);
+            server.spool.prepare(server.now, Load::Idle).unwrap();
+        }
+        assert_eq!(server.hub.waiting.len(), waiting, "all of them are kept");
+    }
+}
+
+#[test]
 fn on_a_full_disk_compaction_copies_no_more_than_has_room() {
     // Somebody reads when the last segment has only so much left.
     for marks in 0..120 {

@@ -78,7 +78,8 @@ impl<D: Disk> Spool<D> {
                 let (all, live) = self.ledger.bytes();
                 let two = 2 * u64::from(self.config.segment_bytes);
                 let worth = all > 2 * live + two + self.repeated_in_all()
-                    || (self.is_short_of_room() && self.is_worth_moving());
+                    || (self.is_short_of_room()
+                        && (self.is_in_last_file() || self.is_worth_moving()));
                 !at_end && worth && self.has_room_for(&oldest)
             }
         }

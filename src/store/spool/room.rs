@@ -7,7 +7,8 @@
 //!
 //! On a full disk compaction begins before the last file is much used: then the oldest segment's
 //! letters certainly find room in it, and one segment after another can be moved until what the
-//! marks have used up is free.
+//! marks have used up is free. That holds as long as what each segment repeats does not grow
+//! meanwhile by more than half of the slack, an eighth of a file.
 
 use super::super::disk::Disk;
 use super::super::ledger::Segment;
@@ -249,6 +250,13 @@ impl<D: Disk> Spool<D> {
     pub(super) fn is_worth_moving(&self) -> bool {
         let (all, live) = self.ledger.bytes();
         all > live + u64::from(self.config.segment_bytes) / 8 + self.repeated_in_all()
+    }
+
+    /// Whether the last file is in use. Then it is always worth to move the oldest segment, for
+    /// that gives another file, and not to do it is the end once marks have filled this one. What
+    /// is repeated may have grown so much that in all nothing seems to be freed.
+    pub(super) fn is_in_last_file(&self) -> bool {
+        self.ready.is_full() && self.ready.count(self.wanted()) == 0
     }
 
     /// What each segment repeats comes back with each that is begun.
