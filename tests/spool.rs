@@ -1032,14 +1032,14 @@ fn on_a_full_disk_marks_go_on_in_files_made_when_less_was_repeated() {
     assert!(before < newest(), "it went on in another file");
 }
 
-/// Letters of 500 bytes that nobody takes, one a turn, until there is no room for another.
-fn fill_with_letters(server: &mut Server<SimDisk>) {
+/// Letters of so many bytes that nobody takes, one a turn, until there is no room for another.
+fn fill_with_letters(server: &mut Server<SimDisk>, bytes: usize) {
     for _ in 0..1000 {
         server.begin();
-        if !server.spool.has_room(1000) {
+        if !server.spool.has_room(bytes + 500) {
             return;
         }
-        server.send(&["fred"], &"x".repeat(500));
+        server.send(&["fred"], &"x".repeat(bytes));
         server.spool.commit().unwrap();
         server.now = server.now.plus(10_000);
         server.spool.prepare(server.now, Load::Idle).unwrap();
@@ -1048,22 +1048,22 @@ fn fill_with_letters(server: &mut Server<SimDisk>) {
 }
 
 /// A full disk with all that is wanted ready, and as many letters as that has room for.
-fn full_of_letters() -> (SimDisk, Server<SimDisk>) {
+fn full_of_letters(bytes: usize) -> Server<SimDisk> {
     let disk = SimDisk::new();
     let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
     while server.spool.prepare_at().is_some() {
         server.spool.prepare(Millis(0), Load::Idle).unwrap();
     }
     disk.set_free(Some(0));
-    fill_with_letters(&mut server);
-    (disk, server)
+    fill_with_letters(&mut server, bytes);
+    server
 }
 
 #[test]
 fn on_a_full_disk_marks_go_on_when_much_more_is_repeated_than_before() {
     // The older segments repeat next to nothing, and new ones up to a tenth of their file.
     for repeated in 0..30 {
-        let (_, mut server) = full_of_letters();
+        let mut server = full_of_letters(500);
         let waiting = server.hub.waiting.len();
         for turn in 0..3000 {
             server.spool.make_way();
@@ -1088,9 +1088,10 @@ fn on_a_full_disk_marks_go_on_when_much_more_is_repeated_than_before() {
 
 #[test]
 fn on_a_full_disk_compaction_copies_no_more_than_has_room() {
-    // Somebody reads when the last segment has only so much left.
-    for marks in 0..120 {
-        let (_, mut server) = full_of_letters();
+    // Somebody reads when the last segment has only so much left, also for letters that are longer
+    // than what it keeps for marks.
+    for (marks, bytes) in (0..240).map(|n| (n / 2, 500 + n % 2 * 2000)) {
+        let mut server = full_of_letters(bytes);
         for _ in 0..marks {
             server.begin();
             server.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
@@ -1100,20 +1101,21 @@ fn on_a_full_disk_compaction_copies_no_more_than_has_room() {
             server.spool.prepare(server.now, Load::Idle).unwrap();
         }
         let waiting = server.hub.waiting.len();
-        let some = server.hub.waiting.keys().nth(6).unwrap().1;
+        let read = waiting / 4;
+        let some = server.hub.waiting.keys().nth(read - 1).unwrap().1;
         server.begin();
         server.settle("fred", some);
         for turn in 0..200 {
             server.compact().unwrap();
             let committed = server.spool.commit();
-            committed.unwrap_or_else(|e| panic!("after {marks} marks, turn {turn}: {e}"));
+            committed.unwrap_or_else(|e| panic!("{marks} marks, {bytes}, turn {turn}: {e}"));
             server.now = server.now.plus(10_000);
             server.spool.prepare(server.now, Load::Idle).unwrap();
             server.check_ledger();
             server.begin();
         }
-        assert!(!server.spool.compact_due(), "after {marks} marks it is through");
-        assert_eq!(server.hub.waiting.len() + 7, waiting);
+        assert!(!server.spool.compact_due(), "{marks} marks, {bytes}: it is not through");
+        assert_eq!(server.hub.waiting.len() + read, waiting);
     }
 }
 

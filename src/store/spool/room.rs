@@ -179,9 +179,7 @@ impl<D: Disk> Spool<D> {
         // Decided here and not at the next record, for it depends on what happens to letters and
         // files meanwhile; and only the caller can tell what a new segment must begin with.
         let owed = self.compaction.marks == Marks::Owed && !self.ready.is_full();
-        let next = self.compaction.next_bytes;
-        let copies = next > 0 && !self.fits(next) && self.compact_due();
-        self.must_roll |= self.is_idle() && (owed || copies || self.is_segment_full());
+        self.must_roll |= self.is_idle() && (owed || self.is_segment_full());
     }
 
     /// Fills one file at once, if there is none and the disk has room.
@@ -265,7 +263,8 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Whether what is needed of a segment surely finds room, if it has to, and the next letter of
-    /// it at once or in the next turn.
+    /// it at once or in the next turn: a segment in which it does not fit is full, and worth moving
+    /// letters for, so the next begins if there is a file for it.
     pub(super) fn has_room_for(&self, oldest: &Segment) -> bool {
         let stock = self.ready.stock();
         let spares: u64 = stock.ready.iter().map(|spare| spare.bytes).sum();
