@@ -289,8 +289,8 @@ const BITES: [(&str, usize); 11] = [
     ("as many are open as may be", 20),
     ("its network has a penalty", 20),
     ("too many failed attempts", 20),
-    ("speaks another protocol", 20),
-    ("failed: blocked", 20),
+    ("[security] other-protocol", 20),
+    ("[security] sign-in-blocked", 20),
     ("mailbox full", 60),
     ("closed by the peer", 20),
     ("too many new ones of its network", 600),
@@ -305,9 +305,9 @@ fn judge_bites(server: &Server, seconds: usize, tally: &mut Tally) {
     for (what, after) in BITES {
         let lines = log.lines().filter(|line| line.contains(what));
         let number = |line: &str| {
-            let behind = line.split_once("] ").map_or("", |(_, rest)| rest);
-            let (count, rest) = behind.split_once(' ').unwrap_or_default();
-            if rest.starts_with("more ") { count.parse().unwrap_or(1) } else { 1 }
+            let count = line.rsplit_once(", the last of ").map(|(_, count)| count);
+            let count = count.and_then(|count| count.strip_suffix(" more"));
+            count.map_or(1, |count| count.parse().unwrap_or(1))
         };
         let bites: usize = lines.map(number).sum();
         tally.holds(bites > 0 || seconds < after, || format!("nobody met: {what}"));
