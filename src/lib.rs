@@ -14,7 +14,8 @@
 //! wait    until a socket, a signal or the nearest deadline wants something
 //! now     the clocks, read once for the whole turn
 //! read    every ready port, bounded each so that none starves the others; lines become events
-//! decide  the hub handles each event: replies and records gather in memory
+//! decide  the hub handles each event: replies and records gather in memory; if they are many, the
+//!         turn reads and decides once more, so that each reader is written to once
 //! commit  one write and one fdatasync for the whole turn, if a promise stands on it
 //! speak   only now are replies and letters handed to the ports, each written at once
 //! prepare a piece of the room that the journal will be written to
