@@ -130,6 +130,7 @@ fn open(disk: MemoryDisk, users: usize) -> Engine<MemoryDisk> {
         duplicate: Duplicate::Refuse,
         mailbox_letters: usize::MAX,
         mailbox_bytes: u64::MAX,
+        sender_share: 100,
         password_rounds: ROUNDS,
     };
     // Room that is kept ready is zeros, which would be most of what is counted.

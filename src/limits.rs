@@ -107,6 +107,9 @@ pub const PROBE_DEAD_MS: u64 = 5000;
 pub const MAILBOX_LETTERS: usize = 10_000;
 /// Bytes of text that may wait for one user.
 pub const MAILBOX_BYTES: u64 = 16 << 20;
+/// Percent of a mailbox that the messages of one sender may take: all of it, for who is written to
+/// by one program only shall lose nothing by it. An operator sets less against a flooder.
+pub const SENDER_SHARE: u8 = 100;
 /// Letters shown to a plain client beyond which the next wait until these have been written.
 pub const CREDIT_LETTERS: u32 = 256;
 /// Bytes of text shown to a plain client beyond which the next wait until these have been written.

@@ -231,6 +231,8 @@ fn options_that_mean_nothing() {
         (&["--max-failures", "x"], &["--max-failures"]),
         (&["--max-failures", "-1"], &["--max-failures"]),
         (&["--mailbox-letters", "x"], &["--mailbox-letters"]),
+        (&["--sender-share", "0"], &["--sender-share", "1 to 100"]),
+        (&["--sender-share", "101"], &["--sender-share", "1 to 100"]),
         (&["--frobnicate"], &["--frobnicate"]),
         (&["more"], &["more"]),
     ] {

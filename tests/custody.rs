@@ -63,6 +63,7 @@ impl Server {
             duplicate: Duplicate::Replace,
             mailbox_letters: 100,
             mailbox_bytes: 1 << 20,
+            sender_share: 100,
             password_rounds: 1,
         };
         let now = Now { mono: Millis(1), unix_ms: UNIX_MS };

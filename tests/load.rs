@@ -149,6 +149,7 @@ fn fill(folder: &Folder, letters: u64, users: u64) {
         duplicate: Duplicate::Refuse,
         mailbox_letters: usize::MAX,
         mailbox_bytes: u64::MAX,
+        sender_share: 100,
         password_rounds: 4096,
     };
     let disk = FileDisk::open(&folder.path("spool")).unwrap();

@@ -45,6 +45,7 @@ fn rules() -> Rules {
         duplicate: Duplicate::Refuse,
         mailbox_letters: 10_000,
         mailbox_bytes: 1 << 24,
+        sender_share: 100,
         password_rounds: 1,
     }
 }

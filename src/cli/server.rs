@@ -10,7 +10,7 @@ use crate::engine::{Engine, SavePassword};
 use crate::limits::{
     BLOCK_TIME_S, BUFFERS_MIB, CONNECTIONS, DESCRIPTORS_KEPT, IDLE_TIMEOUT_S, MAILBOX_BYTES,
     MAILBOX_LETTERS, MAX_FAILURES, RESERVE_MIB, RESERVE_MIB_LEAST, RESERVE_MIB_MOST,
-    ROUNDS_DEFAULT,
+    ROUNDS_DEFAULT, SENDER_SHARE,
 };
 use crate::logging::{self, LogFile};
 use crate::net::{
@@ -128,6 +128,11 @@ pub struct Server {
     #[arg(long, value_name = "BYTES", default_value_t = MAILBOX_BYTES,
         allow_negative_numbers = true)]
     mailbox_bytes: u64,
+    /// Percent of a mailbox that messages of one sender may take; with less than 100, one who
+    /// floods it leaves room for others
+    #[arg(long, value_name = "PERCENT", default_value_t = SENDER_SHARE, value_parser = percent,
+        allow_negative_numbers = true)]
+    sender_share: u8,
     /// Memory for what connections have sent and not ended, or been told and not taken; those
     /// that hold most are closed beyond it
     #[arg(long, value_name = "MIB", default_value_t = BUFFERS_MIB, value_parser = mebibytes,
@@ -181,6 +186,11 @@ fn reserve(word: &str) -> Result<u32, String> {
     word.parse().ok().filter(fits).ok_or_else(|| {
         format!("MiB are wanted, {RESERVE_MIB_LEAST} to {RESERVE_MIB_MOST}, or 0 for none")
     })
+}
+
+fn percent(word: &str) -> Result<u8, String> {
+    let percent = word.parse().ok().filter(|percent| (1..=100).contains(percent));
+    percent.ok_or_else(|| "a percentage is wanted, 1 to 100".into())
 }
 
 /// MiB, of which there are at least enough for one connection, and at most a TiB.
@@ -363,6 +373,7 @@ impl Server {
             },
             mailbox_letters: self.mailbox_letters,
             mailbox_bytes: self.mailbox_bytes,
+            sender_share: self.sender_share,
             password_rounds: ROUNDS_DEFAULT,
         }
     }

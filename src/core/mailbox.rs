@@ -68,6 +68,15 @@ impl Mailbox {
         (self.letters.len() - self.acknowledged, self.bytes - self.acknowledged_bytes)
     }
 
+    /// How much of that load is from this sender.
+    #[must_use]
+    pub fn load_from(&self, sender: &UserName) -> (usize, u64) {
+        let letters = self.letters.range(self.acknowledged..);
+        letters.filter(|letter| letter.from == *sender).fold((0, 0), |(count, bytes), letter| {
+            (count + 1, bytes + u64::from(letter.at.body_bytes))
+        })
+    }
+
     /// The number of the last letter that waits or is known to be settled.
     #[must_use]
     pub fn last_known(&self) -> Option<LetterId> {
@@ -366,6 +375,18 @@ mod tests {
         assert!(mailbox.show(3).is_none());
         assert_eq!(mailbox.settle_through(id(9), &user, &mut paper), Some(id(3)));
         assert_eq!((mailbox.load(), mailbox.is_empty()), ((0, 0), true));
+    }
+
+    #[test]
+    fn a_senders_share_counts_what_waits_of_him_and_was_not_acknowledged() {
+        let mut mailbox = filled(3);
+        let other = UserName::new("b").unwrap();
+        mailbox.accept(Waiting { from: other.clone(), ..letter(4) });
+        let a = letter(1).from;
+        assert_eq!((mailbox.load_from(&a), mailbox.load_from(&other)), ((3, 30), (1, 10)));
+        assert!(mailbox.show(1).is_some());
+        assert!(mailbox.acknowledge(1));
+        assert_eq!((mailbox.load_from(&a), mailbox.load_from(&other)), ((2, 20), (1, 10)));
     }
 
     #[test]

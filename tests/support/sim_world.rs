@@ -133,6 +133,7 @@ impl World {
             duplicate: Duplicate::Replace,
             mailbox_letters: self.mailbox_letters,
             mailbox_bytes: 1 << 20,
+            sender_share: 100,
             password_rounds: 1,
         };
         if self.decisive && self.rng.one_in(3) {

@@ -216,6 +216,11 @@ fn options(server: &Server) -> Result<Vec<Finding>, Failure> {
         "--mailbox-bytes: not even one message of full length has room",
     );
     note(
+        server.sender_share < 100
+            && server.mailbox_bytes / 100 * u64::from(server.sender_share) < BODY_BYTES as u64,
+        "--sender-share: not even one message of full length has room in it",
+    );
+    note(
         matches!(server.sync, super::OnSync::Never),
         "--sync never: a power cut loses messages that were confirmed",
     );

@@ -75,8 +75,20 @@ pub struct Rules {
     pub mailbox_letters: usize,
     /// Bytes of text that may wait for a user.
     pub mailbox_bytes: u64,
+    /// Percent of both that the letters of one sender may take, 1 to 100.
+    pub sender_share: u8,
     /// PBKDF2 rounds of the verifiers that the server makes of new passwords.
     pub password_rounds: u32,
+}
+
+impl Rules {
+    /// Letters of one sender that may wait for a user, one at least, and their bytes.
+    fn share(&self) -> (usize, u64) {
+        let part = |whole: u64| u128::from(whole) * u128::from(self.sender_share) / 100;
+        let letters = usize::try_from(part(self.mailbox_letters as u64)).unwrap_or(usize::MAX);
+        let bytes = u64::try_from(part(self.mailbox_bytes)).unwrap_or(u64::MAX);
+        (letters.max(1), bytes)
+    }
 }
 
 /// What the rules may touch while they handle one event.

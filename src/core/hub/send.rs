@@ -115,7 +115,7 @@ impl Hub {
         if self.blocks(to, from) {
             return self.refuse(conn, Refusal::Undeliverable(name), turn);
         }
-        if !self.has_room(to, body) {
+        if !self.has_room(to, from, body) {
             return self.refuse(conn, Refusal::MailboxFull(name), turn);
         }
         if !has_disk(&post, 1, turn) {
@@ -151,7 +151,7 @@ impl Hub {
                 fates.to_self = Some(name);
             } else if self.blocks(user, from) {
                 fates.blocked.push(name);
-            } else if !self.has_room(user, body) {
+            } else if !self.has_room(user, from, body) {
                 fates.full.push(name);
             } else {
                 to.push(user);
@@ -212,15 +212,19 @@ impl Hub {
         let Some(key) = self.fresh_key(conn, from, key, "", text, turn) else { return };
         self.work += self.online.len() / WORK_LOOKS;
         let (mut to, mut full) = (Vec::with_capacity(self.online.len()), Names::default());
-        // Who hides from the sender is not there for him.
-        let there = |user: &&UserId| **user != from && !self.blocks(**user, from);
-        for &user in self.online.iter().filter(there) {
-            if self.has_room(user, text) {
+        let online = std::mem::take(&mut self.online);
+        for &user in &online {
+            // Who hides from the sender is not there for him.
+            if user == from || self.blocks(user, from) {
+                continue;
+            }
+            if self.has_room(user, from, text) {
                 to.push(user);
             } else {
                 full.push(self.accounts.name(user));
             }
         }
+        self.online = online;
         if to.is_empty() && full.count == 0 {
             return self.refuse(conn, Refusal::NobodyElse, turn);
         }
@@ -253,13 +257,25 @@ impl Hub {
         }
     }
 
-    fn has_room(&self, user: UserId, text: &str) -> bool {
+    /// Whether the mailbox takes this text, and the sender has not had his share of it.
+    fn has_room(&mut self, user: UserId, from: UserId, text: &str) -> bool {
         if is_planted(Fault::QuotaEvicts) {
             return true;
         }
-        let (letters, bytes) = self.user(user).mailbox.load();
-        letters < self.rules.mailbox_letters
-            && bytes + text.len() as u64 <= self.rules.mailbox_bytes
+        let fits = |(letters, bytes): (usize, u64), most: (usize, u64)| {
+            letters < most.0 && bytes + text.len() as u64 <= most.1
+        };
+        let mailbox = &self.users[user.0 as usize].mailbox;
+        let load = mailbox.load();
+        if !fits(load, (self.rules.mailbox_letters, self.rules.mailbox_bytes)) {
+            return false;
+        }
+        // Where all together have no more than a share, nobody has.
+        if self.rules.sender_share >= 100 || fits(load, self.rules.share()) {
+            return true;
+        }
+        self.work += load.0 / WORK_LOOKS;
+        fits(mailbox.load_from(self.accounts.name(from)), self.rules.share())
     }
 
     pub(super) fn next_id(&mut self) -> LetterId {

@@ -107,6 +107,7 @@ impl World {
             duplicate: Duplicate::Refuse,
             mailbox_letters: limits::MAILBOX_LETTERS,
             mailbox_bytes: limits::MAILBOX_BYTES,
+            sender_share: limits::SENDER_SHARE,
             password_rounds: limits::ROUNDS_LEAST,
         };
         let devices = DEVICES.iter().enumerate();

@@ -104,6 +104,7 @@ impl Player {
                 duplicate: Duplicate::Refuse,
                 mailbox_letters: limits::MAILBOX_LETTERS,
                 mailbox_bytes: limits::MAILBOX_BYTES,
+                sender_share: limits::SENDER_SHARE,
                 password_rounds: 1,
             },
             config: Config::with_reserve(Sync::Always, limits::RESERVE_MIB_LEAST),
@@ -288,6 +289,9 @@ impl Player {
                     self.rules.max_failures = count(value()?)?.try_into().expect("small");
                 }
                 "--mailbox-letters" => self.rules.mailbox_letters = count(value()?)?,
+                "--sender-share" => {
+                    self.rules.sender_share = count(value()?)?.try_into().expect("small");
+                }
                 "--mailbox-bytes" => self.rules.mailbox_bytes = count(value()?)? as u64,
                 "--duplicate" if value()? == "replace" => {
                     self.rules.duplicate = Duplicate::Replace;

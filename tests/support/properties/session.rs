@@ -134,6 +134,7 @@ impl World {
             duplicate: Duplicate::Refuse,
             mailbox_letters: 20,
             mailbox_bytes: 10_000,
+            sender_share: 100,
             password_rounds: 1,
         };
         let config = Config { spares: 0, ..Config::default() };
