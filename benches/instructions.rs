@@ -12,7 +12,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use memchr::{memchr_iter, memrchr};
 use mms::core::event::{Conn, End, Event, Flow, Input, Trust};
-use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::hub::Rules;
 use mms::core::password::Verifier;
 use mms::engine::{Engine, Load, Output};
 use mms::proto::line::{Frame, Framer};
@@ -124,14 +124,10 @@ fn open(disk: MemoryDisk, users: usize) -> Engine<MemoryDisk> {
     let entries = (0..users).map(|n| (user(n), verifier.clone())).collect();
     let rules = Rules {
         idle_timeout_s: 0,
-        block_time_s: 60,
-        max_failures: 3,
-        self_send: SelfSend::Allowed,
-        duplicate: Duplicate::Refuse,
         mailbox_letters: usize::MAX,
         mailbox_bytes: u64::MAX,
-        sender_share: 100,
         password_rounds: ROUNDS,
+        ..Rules::default()
     };
     // Room that is kept ready is zeros, which would be most of what is counted.
     let config = Config::with_reserve(Sync::Never, 0);

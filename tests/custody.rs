@@ -4,7 +4,7 @@
 mod support;
 
 use mms::core::event::{Conn, End, Event, Trust};
-use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::hub::{Duplicate, Rules};
 use mms::core::password::Verifier;
 use mms::core::record::{Letter, LetterId, LetterKind, Record};
 use mms::engine::{Engine, Output};
@@ -57,14 +57,11 @@ impl Server {
     fn open_as(disk: &SimDisk, users: &[&str], config: Config) -> Result<Self, SpoolError> {
         let rules = Rules {
             idle_timeout_s: 0,
-            block_time_s: 60,
-            max_failures: 3,
-            self_send: SelfSend::Allowed,
             duplicate: Duplicate::Replace,
             mailbox_letters: 100,
             mailbox_bytes: 1 << 20,
-            sender_share: 100,
             password_rounds: 1,
+            ..Rules::default()
         };
         let now = Now { mono: Millis(1), unix_ms: UNIX_MS };
         let mut entropy = |bytes: &mut [u8]| -> io::Result<()> {

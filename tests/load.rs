@@ -11,7 +11,7 @@ mod support;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mms::core::event::{Conn, Event, Trust};
-use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::hub::Rules;
 use mms::engine::Engine;
 use mms::scram::{Channel, ClientExchange, Keys, Secret};
 use mms::store::disk::FileDisk;
@@ -145,12 +145,10 @@ fn fill(folder: &Folder, letters: u64, users: u64) {
         idle_timeout_s: 0,
         block_time_s: 0,
         max_failures: 0,
-        self_send: SelfSend::Allowed,
-        duplicate: Duplicate::Refuse,
         mailbox_letters: usize::MAX,
         mailbox_bytes: u64::MAX,
-        sender_share: 100,
         password_rounds: 4096,
+        ..Rules::default()
     };
     let disk = FileDisk::open(&folder.path("spool")).unwrap();
     let config = Config { sync: Sync::Never, ..Config::default() };

@@ -4,7 +4,7 @@
 mod support;
 
 use mms::core::event::{Action, ChangeId, Conn, End, Event, Flow, Input, Note, Saved, Trust};
-use mms::core::hub::{Duplicate, Hub, Rules, SelfSend, Turn};
+use mms::core::hub::{Hub, Rules, Turn};
 use mms::core::password::Verifier;
 use mms::core::record::{
     Journal, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
@@ -37,17 +37,7 @@ struct House {
 }
 
 fn rules() -> Rules {
-    Rules {
-        idle_timeout_s: 1800,
-        block_time_s: 60,
-        max_failures: 3,
-        self_send: SelfSend::Allowed,
-        duplicate: Duplicate::Refuse,
-        mailbox_letters: 10_000,
-        mailbox_bytes: 1 << 24,
-        sender_share: 100,
-        password_rounds: 1,
-    }
+    Rules { password_rounds: 1, ..Rules::default() }
 }
 
 fn entries(users: &[(&str, u32)]) -> Vec<(UserName, Verifier)> {

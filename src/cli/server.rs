@@ -9,8 +9,7 @@ use crate::core::password::Verifier;
 use crate::engine::{Engine, SavePassword};
 use crate::limits::{
     BLOCK_TIME_S, BUFFERS_MIB, CONNECTIONS, DESCRIPTORS_KEPT, IDLE_TIMEOUT_S, MAILBOX_BYTES,
-    MAILBOX_LETTERS, MAX_FAILURES, RESERVE_MIB, RESERVE_MIB_LEAST, RESERVE_MIB_MOST,
-    ROUNDS_DEFAULT, SENDER_SHARE,
+    MAILBOX_LETTERS, MAX_FAILURES, RESERVE_MIB, RESERVE_MIB_LEAST, RESERVE_MIB_MOST, SENDER_SHARE,
 };
 use crate::logging::{self, LogFile};
 use crate::net::{
@@ -374,7 +373,7 @@ impl Server {
             mailbox_letters: self.mailbox_letters,
             mailbox_bytes: self.mailbox_bytes,
             sender_share: self.sender_share,
-            password_rounds: ROUNDS_DEFAULT,
+            ..Rules::default()
         }
     }
 

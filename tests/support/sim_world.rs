@@ -5,7 +5,7 @@ use super::model::{Attempt, Fate, Peer, Person, Said, Speaks, name, number};
 use super::rng::Rng;
 use super::sim_disk::{Aftermath, SimDisk};
 use mms::core::event::{Conn, Event, Flow, Input};
-use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::hub::{Duplicate, Rules};
 use mms::core::password::Verifier;
 use mms::engine::{Engine, Load, Output};
 use mms::proto::coded::Tag;
@@ -127,14 +127,11 @@ impl World {
     pub fn start(&mut self) {
         let rules = Rules {
             idle_timeout_s: 600,
-            block_time_s: 60,
-            max_failures: 3,
-            self_send: SelfSend::Allowed,
             duplicate: Duplicate::Replace,
             mailbox_letters: self.mailbox_letters,
             mailbox_bytes: 1 << 20,
-            sender_share: 100,
             password_rounds: 1,
+            ..Rules::default()
         };
         if self.decisive && self.rng.one_in(3) {
             let (user, hold) = (self.rng.below(STAYING), self.rng.one_in(2));

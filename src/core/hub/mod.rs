@@ -25,7 +25,7 @@ use super::password::Verifier;
 use super::record::{Journal, LetterId, Record};
 use super::session::{Credit, Session, Stage};
 use crate::limits::{
-    ALIVE_MS, BYTES_BEFORE_SIGNIN, CONNECTIONS, COUNTED_BYTES, ECHO_CHARS, LINE_BYTES,
+    self, ALIVE_MS, BYTES_BEFORE_SIGNIN, CONNECTIONS, COUNTED_BYTES, ECHO_CHARS, LINE_BYTES,
     LINE_BYTES_BEFORE_SIGNIN, PASSWORD_BYTES, WORK_A_TURN,
 };
 use crate::proto::coded::Tag;
@@ -79,6 +79,23 @@ pub struct Rules {
     pub sender_share: u8,
     /// PBKDF2 rounds of the verifiers that the server makes of new passwords.
     pub password_rounds: u32,
+}
+
+/// What holds if an operator chooses nothing.
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            idle_timeout_s: limits::IDLE_TIMEOUT_S,
+            block_time_s: limits::BLOCK_TIME_S,
+            max_failures: limits::MAX_FAILURES,
+            self_send: SelfSend::Allowed,
+            duplicate: Duplicate::Refuse,
+            mailbox_letters: limits::MAILBOX_LETTERS,
+            mailbox_bytes: limits::MAILBOX_BYTES,
+            sender_share: limits::SENDER_SHARE,
+            password_rounds: limits::ROUNDS_DEFAULT,
+        }
+    }
 }
 
 impl Rules {

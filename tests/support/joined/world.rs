@@ -15,7 +15,7 @@ use mms::client::model::End as Ended;
 use mms::client::oneshot::Trouble;
 use mms::client::screen::Tone;
 use mms::core::event::{Conn, End, Event, Trust};
-use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::hub::Rules;
 use mms::core::password::Verifier;
 use mms::engine::Engine;
 use mms::limits;
@@ -99,17 +99,7 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64) -> Self {
-        let rules = Rules {
-            idle_timeout_s: limits::IDLE_TIMEOUT_S,
-            block_time_s: limits::BLOCK_TIME_S,
-            max_failures: limits::MAX_FAILURES,
-            self_send: SelfSend::Allowed,
-            duplicate: Duplicate::Refuse,
-            mailbox_letters: limits::MAILBOX_LETTERS,
-            mailbox_bytes: limits::MAILBOX_BYTES,
-            sender_share: limits::SENDER_SHARE,
-            password_rounds: limits::ROUNDS_LEAST,
-        };
+        let rules = Rules { password_rounds: limits::ROUNDS_LEAST, ..Rules::default() };
         let devices = DEVICES.iter().enumerate();
         let mut ledger = Ledger::default();
         // Numbers begin with 1.

@@ -96,17 +96,7 @@ impl Player {
         Self {
             disk: SimDisk::new(),
             rng: Rng::new(1),
-            rules: Rules {
-                idle_timeout_s: limits::IDLE_TIMEOUT_S,
-                block_time_s: limits::BLOCK_TIME_S,
-                max_failures: limits::MAX_FAILURES,
-                self_send: SelfSend::Allowed,
-                duplicate: Duplicate::Refuse,
-                mailbox_letters: limits::MAILBOX_LETTERS,
-                mailbox_bytes: limits::MAILBOX_BYTES,
-                sender_share: limits::SENDER_SHARE,
-                password_rounds: 1,
-            },
+            rules: Rules { password_rounds: 1, ..Rules::default() },
             config: Config::with_reserve(Sync::Always, limits::RESERVE_MIB_LEAST),
             users: vec![],
             file: File::Takes,

@@ -5,10 +5,9 @@ use super::super::port::{News, Port, receiver};
 use super::super::sim_disk::SimDisk;
 use super::{Input, assert_harmless, pieces};
 use mms::core::event::{Conn, Event, Saved, Trust};
-use mms::core::hub::{Duplicate, Rules, SelfSend};
+use mms::core::hub::Rules;
 use mms::core::password::Verifier;
 use mms::engine::Engine;
-use mms::limits;
 use mms::proto::coded_client::{Answer, Letter, Reader, Said, ServerLine};
 use mms::proto::name::UserName;
 use mms::proto::reply::Flushed;
@@ -127,15 +126,10 @@ fn users() -> Vec<(UserName, Verifier)> {
 impl World {
     fn new() -> Self {
         let rules = Rules {
-            idle_timeout_s: limits::IDLE_TIMEOUT_S,
-            block_time_s: limits::BLOCK_TIME_S,
-            max_failures: limits::MAX_FAILURES,
-            self_send: SelfSend::Allowed,
-            duplicate: Duplicate::Refuse,
             mailbox_letters: 20,
             mailbox_bytes: 10_000,
-            sender_share: 100,
             password_rounds: 1,
+            ..Rules::default()
         };
         let config = Config { spares: 0, ..Config::default() };
         let mut entropy = |bytes: &mut [u8]| {
