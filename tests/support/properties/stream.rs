@@ -1,6 +1,7 @@
 //! From the wire to commands: what telnet's filter, the framing and the grammar make of a stream
 //! does not depend on where it was cut, through the switch to the coded dialect and back.
 
+use super::telnet::without_presence;
 use super::{Input, pieces};
 use mms::limits::{COUNTED_BYTES, LINE_BYTES, LINE_BYTES_BEFORE_SIGNIN};
 use mms::proto::coded::{self, Request};
@@ -37,7 +38,8 @@ fn understood<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, Vec<u
         reader.kept.extend_from_slice(&bytes[..text]);
         while reader.next() {}
     }
-    (reader.understood, reader.answer)
+    // How often somebody was told that we are here depends on it, see there.
+    (reader.understood, without_presence(&reader.answer).0)
 }
 
 impl Reader {

@@ -34,7 +34,7 @@ pub fn try_out(bytes: &[u8]) {
 }
 
 /// The answers but those to 'are you there', and how many of these there were.
-fn without_presence(answer: &[u8]) -> (Vec<u8>, usize) {
+pub(super) fn without_presence(answer: &[u8]) -> (Vec<u8>, usize) {
     const HERE: &[u8] = b">> MMS is here\r\n";
     let (mut other, mut times, mut rest) = (vec![], 0, answer);
     while let Some((&first, after)) = rest.split_first() {
