@@ -3,7 +3,7 @@
 
 mod support;
 
-use mms::limits::{CHECKS_WAITING, ROUNDS_MOST};
+use mms::limits::{CHECKS_WAITING, ROUNDS_MOST, STALLED_MS};
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -282,17 +282,30 @@ fn who_does_not_read_his_answers_is_not_read_either() {
     let mut fred = narrow(&server);
     fred.sign_in("fred", PASSWORD);
     fred.stream.set_nonblocking(true).unwrap();
-    // Each asks for much more than it is.
+    // Each asks for much more than it is. First they are few, so that the kernel goes on taking
+    // answers long after his window has closed, and is the first to give him up.
+    let few = b"help\n".repeat(40);
     let questions = b"help\n".repeat(10_000);
     let start = Instant::now();
-    let mut taken = 0;
-    while start.elapsed() < Duration::from_secs(2) {
-        taken += fred.stream.write(&questions).unwrap_or(0);
+    let (mut taken, mut next) = (0, Duration::ZERO);
+    while start.elapsed() < Duration::from_secs(5) {
+        let begins = start.elapsed() < Duration::from_secs(3);
+        if !begins || start.elapsed() >= next {
+            next += Duration::from_millis(100);
+            taken += fred.stream.write(if begins { &few } else { &questions }).unwrap_or(0);
+        }
         assert_eq!(tim.ask("whoelse"), ">> User fred is online");
     }
     let grown = server.peak_memory_kib().saturating_sub(before);
     println!("{taken} bytes of questions taken, {grown} KiB more memory");
     assert!(grown < SLACK_KIB, "{grown} KiB");
+    // Whoever's clock it was.
+    let words = "fred signed off from 127.0.0.1: took no output";
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(STALLED_MS) && !server.log().contains(words) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.logs(words);
 }
 
 /// A number of connections that the server does not serve, and its state.

@@ -23,7 +23,7 @@ use crate::proto::reply::{Farewell, Reply};
 use crate::proto::telnet::Telnet;
 use crate::time::Millis;
 use mio::net::TcpStream;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 
@@ -213,9 +213,9 @@ impl Port {
                     self.readable = false;
                     return 0;
                 }
-                Err(_) => {
+                Err(e) => {
                     self.readable = false;
-                    self.broke();
+                    self.failed(&e);
                     return 0;
                 }
             }
@@ -328,7 +328,7 @@ impl Port {
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => return self.broke(),
+                Err(e) => return self.failed(&e),
             }
         }
     }
@@ -376,6 +376,17 @@ impl Port {
     pub(super) fn broke(&mut self) {
         let read = matches!(self.phase, Phase::Draining { read: true, .. });
         self.phase = Phase::Gone(if read { End::Orderly } else { End::Broken });
+    }
+
+    /// The socket reports an error.
+    fn failed(&mut self, error: &io::Error) {
+        // The kernel counts the time without progress too, from what it has taken itself, and so
+        // is often the first to give up a peer who takes nothing.
+        if error.kind() == ErrorKind::TimedOut && self.phase == Phase::Open && self.pending() > 0 {
+            self.phase = Phase::Gone(End::Stalled);
+        } else {
+            self.broke();
+        }
     }
 
     /// Ends at once, and lets go of all that it holds. The peer is told if it has taken all that
@@ -507,8 +518,9 @@ impl Port {
 
     /// The error that a poll reported, if the connection is broken.
     pub(super) fn check_error(&mut self) {
-        if matches!(self.stream.take_error(), Ok(Some(_)) | Err(_)) {
-            self.broke();
+        match self.stream.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => self.failed(&error),
         }
     }
 }

@@ -135,14 +135,17 @@ fn drain(mut stream: &TcpStream) -> bool {
     }
 }
 
-/// Sixty who send a byte now and then, and never a line.
+/// Sixty who send a byte now and then, and never a line. They stay in quiet times, or they would
+/// never have stayed for as long as they may.
 fn slow(war: &War) {
-    war.wage(Duration::from_millis(100), |held: &mut Vec<TcpStream>| {
-        if held.len() < 60 {
-            held.extend(war.come());
+    let mut held: Vec<TcpStream> = vec![];
+    while war.phase() != Phase::Over {
+        if held.len() < 60 && war.phase() == Phase::Siege {
+            held.extend((0..10).filter_map(|_| war.come()));
         }
         held.retain_mut(|stream| stream.write(b"s").is_ok());
-    });
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 /// A mebibyte without a line end, each time.

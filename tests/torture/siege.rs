@@ -295,7 +295,7 @@ const BITES: [(&str, usize); 11] = [
     ("closed by the peer", 20),
     ("too many new ones of its network", 600),
     ("took no output", 600),
-    ("no sign-in in time", 3600),
+    ("no sign-in in time", 600),
 ];
 
 /// A siege that meets no defence proves none.
