@@ -87,6 +87,11 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn truncate(&mut self, file: &MemoryFile, bytes: u64) -> io::Result<()> {
+        file.borrow_mut().truncate(bytes as usize);
+        Ok(())
+    }
+
     fn sync_data(&mut self, _: &MemoryFile) -> io::Result<()> {
         Ok(())
     }

@@ -243,9 +243,15 @@ pub const SLACK_PART: u32 = 4;
 /// Part of the same that the records of one turn may fill before lines wait for the next turn: a
 /// million bytes are far more than a disk needs to be busy.
 pub const BATCH_PART: u32 = 16;
-/// Bytes of zeros written ahead in one turn: a fraction of a millisecond, and less than a disk
-/// does while one message is synced.
-pub const FILL_BYTES: usize = 256 << 10;
+/// Files of drained segments that are kept ready besides: so that a journal that is written and
+/// drained at the same pace neither makes nor removes files. A further one is given back.
+pub const SPARES_MORE: usize = 2;
+/// Bytes of zeros written at once, or given back: some ten microseconds.
+pub const FILL_BYTES: usize = 64 << 10;
+/// Pieces of that which are synced together: for a MiB a disk needs little longer than for one.
+pub const FILL_PIECES_A_SYNC: usize = 16;
+/// Pieces of that in one turn, if as much is needed to be ahead of what is written.
+pub const FILL_PIECES_A_TURN: usize = 16;
 /// How long to wait before a full disk is asked for room again, in milliseconds.
 pub const FILL_RETRY_MS: u64 = 5000;
 /// Records that one step of compaction looks at: well below a millisecond.

@@ -552,6 +552,26 @@ fn a_crash_at_every_step_of_making_room_loses_nothing_confirmed() {
 }
 
 #[test]
+fn a_crash_at_every_step_of_giving_room_back_loses_nothing_confirmed() {
+    // The turns behind the backlog take it all, and segment after segment goes.
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), roomy(1200)).unwrap();
+    for _ in 0..60 {
+        server.begin();
+        server.send(&["ann", "fred", "tim"], &"x".repeat(100));
+        server.spool.commit().unwrap();
+        server.prepare().unwrap();
+    }
+    for user in USERS {
+        server.begin();
+        let last = LetterId { epoch: server.spool.epoch(), seq: server.seq };
+        server.settle(user, last);
+    }
+    server.spool.stop(UNIX_MS).unwrap();
+    crash_everywhere(roomy(1200), 25, &disk, 11);
+}
+
+#[test]
 fn a_crash_at_every_step_on_a_full_disk_loses_nothing_confirmed() {
     crash_everywhere(roomy(1200), 60, &full_disk(), 5);
 }
@@ -798,6 +818,59 @@ fn compaction_keeps_what_waits_and_frees_the_rest() {
     let again = Server::open(disk, config(4000)).unwrap();
     assert_eq!(again.hub.waiting.keys().collect::<Vec<_>>(), [&("tim".to_owned(), kept)]);
     assert_eq!(again.hub.starts, [kept.epoch], "each segment repeats the epoch; shown once");
+}
+
+#[test]
+fn a_journal_that_is_drained_as_it_is_written_makes_and_removes_no_files() {
+    let (disk, config) = (SimDisk::new(), in_proportion());
+    let mut server = Server::open(disk.clone(), config).unwrap();
+    let (mut made, mut names) = (0, 0);
+    for n in 0..600 {
+        server.begin();
+        let id = server.send(&["fred"], &"x".repeat(400));
+        server.settle("fred", id);
+        server.compact().unwrap();
+        server.spool.commit().unwrap();
+        server.prepare().unwrap();
+        if n == 100 {
+            (made, names) = (disk.made(), disk.contents().len());
+        }
+    }
+    let oldest = server.spool.ledger().oldest().unwrap().number;
+    assert!(oldest > 20, "segments come and go: {oldest}");
+    assert_eq!((disk.made(), disk.contents().len()), (made, names));
+}
+
+#[test]
+fn the_room_of_a_backlog_is_given_back_piece_by_piece() {
+    let (disk, config) = (SimDisk::new(), in_proportion());
+    let piece = config.fill_bytes;
+    let mut server = Server::open(disk.clone(), config).unwrap();
+    let mut last = LetterId::default();
+    for _ in 0..600 {
+        server.begin();
+        last = server.send(&["fred"], &"x".repeat(400));
+        server.spool.commit().unwrap();
+        server.prepare().unwrap();
+    }
+    assert!(server.spool.ledger().segments().count() > 10);
+    server.begin();
+    server.settle("fred", last);
+    server.spool.commit().unwrap();
+    let bytes = || disk.contents().values().map(Vec::len).sum::<usize>();
+    let before = bytes();
+    while server.spool.compact_due() || server.spool.prepare_at().is_some() {
+        let turn = bytes();
+        server.compact().unwrap();
+        server.spool.commit().unwrap();
+        assert!(bytes() >= turn, "nothing is given back while somebody waits");
+        server.now = server.now.plus(1000);
+        server.spool.prepare(server.now, Load::Idle).unwrap();
+        assert!(bytes() + piece >= turn, "{} bytes at once", turn - bytes());
+    }
+    assert!(bytes() < before / 2, "{} of {before} bytes are left", bytes());
+    let of_kind = |kind| disk.contents().keys().filter(|name| name.starts_with(kind)).count();
+    assert_eq!((of_kind("ready-"), of_kind("recycled-"), of_kind("journal-")), (4, 0, 1));
 }
 
 #[test]

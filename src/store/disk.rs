@@ -27,6 +27,8 @@ pub trait Disk {
     fn read_at(&mut self, file: &Self::File, offset: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `bytes`, or fails with any part of them written.
     fn write_all_at(&mut self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file to so many bytes.
+    fn truncate(&mut self, file: &Self::File, bytes: u64) -> io::Result<()>;
     /// Makes durable what was written to the file. After an error nothing is known of it, and
     /// trying again proves nothing: the kernel forgets what it failed to write.
     fn sync_data(&mut self, file: &Self::File) -> io::Result<()>;
@@ -310,6 +312,11 @@ impl Disk for FileDisk {
     fn write_all_at(&mut self, file: &OpenFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.writable(&file.name)?;
         file.file.write_all_at(bytes, offset).map_err(|e| self.error(&file.name, &e))
+    }
+
+    fn truncate(&mut self, file: &OpenFile, bytes: u64) -> io::Result<()> {
+        self.writable(&file.name)?;
+        file.file.set_len(bytes).map_err(|e| self.error(&file.name, &e))
     }
 
     fn sync_data(&mut self, file: &OpenFile) -> io::Result<()> {

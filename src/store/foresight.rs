@@ -49,6 +49,10 @@ impl<D: Disk> Disk for Pretending<'_, D> {
         Ok(())
     }
 
+    fn truncate(&mut self, _: &Self::File, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_data(&mut self, _: &Self::File) -> io::Result<()> {
         Ok(())
     }

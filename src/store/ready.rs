@@ -7,10 +7,15 @@
 //! durable, it is `ready-<n>`: what stood in it must never be taken for records of the segment it
 //! becomes. At a start a ready file that holds something (a crash came while a repair was written
 //! into it, or before a new segment's name was durable) is recycled.
+//!
+//! **In small pieces.** All of it is done by the one thread that serves everybody. So zeros are
+//! written a piece at a time, and synced some pieces at a time, because a disk takes as long for a
+//! small piece as for these. And recycled files that are too many are cut piece by piece before
+//! they are removed: to give sixteen MiB back at once takes a file system several milliseconds.
 
 use super::disk::Disk;
 use super::files::{self, ZEROS, is_full, look_for_zeros, ready_file, recycled_file};
-use crate::limits::FILL_RETRY_MS;
+use crate::limits::{FILL_PIECES_A_SYNC, FILL_RETRY_MS};
 use crate::time::Millis;
 use std::collections::VecDeque;
 use std::io;
@@ -27,7 +32,7 @@ pub(super) struct Spare {
 pub(super) struct Stock {
     /// Only zeros.
     pub(super) ready: Vec<Spare>,
-    /// To be filled with zeros, oldest first.
+    /// To be filled with zeros, or to be given back, oldest first.
     pub(super) recycled: VecDeque<Spare>,
     /// No file has this number or a higher one.
     next_number: u32,
@@ -45,7 +50,7 @@ pub enum Tidings {
 /// Whether zeros are written ahead of need or are overdue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// Each piece is synced, so that no later sync has much to do.
+    /// Synced every few pieces, so that no later sync has much to do.
     Ahead,
     /// The sync of what is written behind them takes them along.
     Behind,
@@ -55,6 +60,8 @@ pub(super) enum Pace {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
     pub(super) files: usize,
+    /// With so many, a further one is not kept.
+    pub(super) most: usize,
     /// The length of each in bytes.
     pub(super) bytes: u64,
     /// The length from which on one is of use.
@@ -66,8 +73,7 @@ pub(super) struct Wanted {
 /// The room that is ready, and the making of more.
 pub(super) struct Ready<F> {
     stock: Stock,
-    /// The file that is being filled, with how far it is.
-    open: Option<(Kind, u32, u64, F)>,
+    open: Option<Open<F>>,
     full: Option<Full>,
     tidings: Option<Tidings>,
 }
@@ -76,6 +82,19 @@ pub(super) struct Ready<F> {
 enum Kind {
     Fresh,
     Recycled,
+    /// A recycled one that is not kept.
+    Surplus,
+}
+
+/// The file that something is being done to.
+struct Open<F> {
+    kind: Kind,
+    number: u32,
+    /// How far it is filled; what is left of it, if it is cut.
+    at: u64,
+    /// How far it is filled durably.
+    synced: u64,
+    file: F,
 }
 
 /// The disk had no more room.
@@ -179,6 +198,36 @@ impl Stock {
     }
 }
 
+impl<F> Open<F> {
+    /// Writes zeros, at most up to `length`.
+    fn write_piece<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        length: u64,
+        piece: usize,
+    ) -> io::Result<()> {
+        let most = usize::try_from(length.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let piece = piece.min(ZEROS.len()).min(most);
+        if piece > 0 {
+            disk.write_all_at(&self.file, self.at, &ZEROS[..piece])?;
+        }
+        self.at += piece as u64;
+        Ok(())
+    }
+
+    /// Whether what was written is enough for a sync, or the last of it.
+    fn is_sync_due(&self, wanted: Wanted, last: bool) -> bool {
+        let owed = self.at - self.synced;
+        owed >= (wanted.piece * FILL_PIECES_A_SYNC) as u64 || (last && owed > 0)
+    }
+
+    fn sync<D: Disk<File = F>>(&mut self, disk: &mut D) -> io::Result<()> {
+        disk.sync_data(&self.file)?;
+        self.synced = self.at;
+        Ok(())
+    }
+}
+
 impl<F> Ready<F> {
     pub(super) fn new(stock: Stock) -> Self {
         Self { stock, open: None, full: None, tidings: None }
@@ -210,7 +259,7 @@ impl<F> Ready<F> {
     /// Takes the longest file for a segment.
     pub(super) fn take(&mut self) -> Option<Spare> {
         let spare = self.stock.take_longest()?;
-        self.open.take_if(|(kind, number, ..)| *kind == Kind::Fresh && *number == spare.number);
+        self.open.take_if(|open| open.kind == Kind::Fresh && open.number == spare.number);
         Some(spare)
     }
 
@@ -218,7 +267,7 @@ impl<F> Ready<F> {
     pub(super) fn due(&self, wanted: Wanted) -> Option<Millis> {
         let retry_at = |full: &Full| full.retry_at;
         if !self.stock.recycled.is_empty() {
-            let full = self.full.as_ref().filter(|full| full.kind == Kind::Recycled);
+            let full = self.full.as_ref().filter(|full| full.kind != Kind::Fresh);
             return Some(full.map_or(Millis(0), retry_at));
         }
         let due = self.full.as_ref().map_or(Millis(0), retry_at);
@@ -226,7 +275,7 @@ impl<F> Ready<F> {
     }
 
     /// The file of a segment that nobody needs any more is renamed, durably, and filled with zeros
-    /// later.
+    /// or given back later.
     pub(super) fn recycle<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -255,8 +304,8 @@ impl<F> Ready<F> {
         self.tidings.take()
     }
 
-    /// Writes the next piece of zeros, if one is due. A full disk is no error: it is noted, and
-    /// asked again later.
+    /// Does the next piece of what is due. A full disk is no error: it is noted, and asked again
+    /// later.
     pub(super) fn fill<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -268,11 +317,11 @@ impl<F> Ready<F> {
             return Ok(());
         }
         let kind = match &self.open {
-            Some((kind, ..)) => *kind,
+            Some(open) => open.kind,
             None if self.stock.recycled.is_empty() => Kind::Fresh,
             None => Kind::Recycled,
         };
-        match self.fill_piece(disk, wanted, pace) {
+        match self.next_piece(disk, wanted, pace) {
             Err(e) if is_full(&e) => {
                 let full = Full { retry_at: now.plus(FILL_RETRY_MS), kind };
                 if self.full.replace(full).is_none() {
@@ -291,87 +340,154 @@ impl<F> Ready<F> {
         }
     }
 
-    fn fill_piece<D: Disk<File = F>>(
+    fn next_piece<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         wanted: Wanted,
         pace: Pace,
     ) -> io::Result<()> {
-        let (kind, number, done, file) = match self.open.take() {
+        let open = match self.open.take() {
             Some(open) => open,
             None => self.open_next(disk, wanted)?,
         };
-        let length = match kind {
-            Kind::Fresh => wanted.bytes,
-            Kind::Recycled => self.stock.recycled.front().map_or(0, |spare| spare.bytes),
-        };
-        let most = usize::try_from(length - done.min(length)).unwrap_or(usize::MAX);
-        let piece = wanted.piece.min(ZEROS.len()).min(most);
-        disk.write_all_at(&file, done, &ZEROS[..piece])?;
-        if pace == Pace::Ahead || kind == Kind::Recycled {
-            let synced = disk.sync_data(&file);
+        match open.kind {
+            Kind::Fresh => self.fill_fresh(disk, wanted, pace, open),
+            Kind::Recycled => self.fill_recycled(disk, wanted, open),
+            Kind::Surplus => self.cut(disk, wanted, open),
+        }
+    }
+
+    /// A file counts for as much of it as is durable, unless what is written behind takes that
+    /// along.
+    fn fill_fresh<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        wanted: Wanted,
+        pace: Pace,
+        mut open: Open<F>,
+    ) -> io::Result<()> {
+        let mut written = open.write_piece(disk, wanted.bytes, wanted.piece);
+        // A full disk took some pieces before this one.
+        let stopped = written.as_ref().is_err_and(is_full) || open.at >= wanted.bytes;
+        if pace == Pace::Ahead && open.is_sync_due(wanted, stopped) {
+            let synced = open.sync(disk);
             if synced.as_ref().is_err_and(is_full) {
                 // What was promised at the write was not there. Nothing is known of the file now,
                 // and it goes.
-                self.forget(disk, kind, number)?;
+                self.forget(disk, &open)?;
             }
-            synced?;
+            written = synced.and(written);
         }
-        let done = done + piece as u64;
-        if kind == Kind::Fresh
-            && let Some(spare) = self.stock.ready.iter_mut().find(|spare| spare.number == number)
-        {
-            spare.bytes = done;
+        let has = if pace == Pace::Ahead { open.synced } else { open.at };
+        if let Some(spare) = self.stock.ready.iter_mut().find(|spare| spare.number == open.number) {
+            spare.bytes = spare.bytes.max(has);
         }
-        if done < length {
-            self.open = Some((kind, number, done, file));
-        } else if kind == Kind::Recycled {
-            // The name must last before the file gets its next one: a file with the names of a
-            // segment and of a recycled one would be emptied although it is in use.
-            disk.rename(&recycled_file(number), &ready_file(number))?;
-            disk.sync_dir()?;
-            self.stock.recycled.pop_front();
-            self.stock.ready.push(Spare { number, bytes: length });
+        written?;
+        if has < wanted.bytes {
+            self.open = Some(open);
         }
         Ok(())
     }
 
-    /// The next file to be filled: what is there already first, because it needs no more room;
-    /// then the one that needs least.
+    fn fill_recycled<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        wanted: Wanted,
+        mut open: Open<F>,
+    ) -> io::Result<()> {
+        let length = self.stock.recycled.front().map_or(0, |spare| spare.bytes);
+        open.write_piece(disk, length, wanted.piece)?;
+        if open.is_sync_due(wanted, open.at >= length) {
+            let synced = open.sync(disk);
+            if synced.as_ref().is_err_and(is_full) {
+                self.forget(disk, &open)?;
+            }
+            synced?;
+        }
+        if open.synced < length {
+            self.open = Some(open);
+            return Ok(());
+        }
+        // The name must last before the file gets its next one: a file with the names of a segment
+        // and of a recycled one would be emptied although it is in use.
+        let number = open.number;
+        disk.rename(&recycled_file(number), &ready_file(number))?;
+        disk.sync_dir()?;
+        self.stock.recycled.pop_front();
+        self.stock.ready.push(Spare { number, bytes: length });
+        Ok(())
+    }
+
+    /// Gives the next piece of a file back. What a crash leaves of it is a recycled file still.
+    fn cut<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        wanted: Wanted,
+        mut open: Open<F>,
+    ) -> io::Result<()> {
+        let left = open.at.saturating_sub(wanted.piece as u64);
+        if left == 0 {
+            return self.forget(disk, &open);
+        }
+        match disk.truncate(&open.file, left) {
+            // A file system that writes nothing in its place may want room for this.
+            Err(e) if is_full(&e) => self.forget(disk, &open),
+            Err(e) => Err(e),
+            Ok(()) => {
+                if let Some(spare) = self.stock.recycled.front_mut() {
+                    spare.bytes = left;
+                }
+                open.at = left;
+                self.open = Some(open);
+                Ok(())
+            }
+        }
+    }
+
+    /// The next file to do something to: what is there already first, because it needs no more
+    /// room; then the one that needs least.
     fn open_next<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         wanted: Wanted,
-    ) -> io::Result<(Kind, u32, u64, F)> {
-        if let Some(spare) = self.stock.recycled.front() {
-            let file = disk.open(&recycled_file(spare.number))?;
-            return Ok((Kind::Recycled, spare.number, 0, file));
+    ) -> io::Result<Open<F>> {
+        if let Some(Spare { number, bytes }) = self.stock.recycled.front().copied() {
+            let file = disk.open(&recycled_file(number))?;
+            let (kind, at) = match self.keeps(bytes, wanted) {
+                true => (Kind::Recycled, 0),
+                false => (Kind::Surplus, bytes),
+            };
+            return Ok(Open { kind, number, at, synced: 0, file });
         }
         let short = self.stock.ready.iter().filter(|spare| spare.bytes < wanted.bytes);
-        if let Some(spare) = short.max_by_key(|spare| spare.bytes) {
-            let file = disk.open(&ready_file(spare.number))?;
-            return Ok((Kind::Fresh, spare.number, spare.bytes, file));
-        }
-        let number = self.stock.new_number();
-        let file = disk.create(&ready_file(number))?;
-        self.stock.ready.push(Spare { number, bytes: 0 });
-        Ok((Kind::Fresh, number, 0, file))
+        let (number, at, file) = match short.max_by_key(|spare| spare.bytes).copied() {
+            Some(Spare { number, bytes }) => (number, bytes, disk.open(&ready_file(number))?),
+            None => {
+                let number = self.stock.new_number();
+                let file = disk.create(&ready_file(number))?;
+                self.stock.ready.push(Spare { number, bytes: 0 });
+                (number, 0, file)
+            }
+        };
+        Ok(Open { kind: Kind::Fresh, number, at, synced: at, file })
     }
 
-    fn forget<D: Disk<File = F>>(
-        &mut self,
-        disk: &mut D,
-        kind: Kind,
-        number: u32,
-    ) -> io::Result<()> {
-        match kind {
+    /// Whether a file of so many bytes is kept. Short ones, which the disk may give no room to
+    /// grow, do not stand in the way of one that can be used.
+    fn keeps(&self, bytes: u64, wanted: Wanted) -> bool {
+        let is_used = bytes >= wanted.usable && self.usable(wanted) < wanted.most;
+        self.stock.ready.len() < wanted.most || is_used
+    }
+
+    fn forget<D: Disk<File = F>>(&mut self, disk: &mut D, open: &Open<F>) -> io::Result<()> {
+        match open.kind {
             Kind::Fresh => {
-                self.stock.ready.retain(|spare| spare.number != number);
-                disk.remove(&ready_file(number))
+                self.stock.ready.retain(|spare| spare.number != open.number);
+                disk.remove(&ready_file(open.number))
             }
-            Kind::Recycled => {
+            Kind::Recycled | Kind::Surplus => {
                 self.stock.recycled.pop_front();
-                disk.remove(&recycled_file(number))
+                disk.remove(&recycled_file(open.number))
             }
         }
     }

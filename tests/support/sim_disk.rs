@@ -47,8 +47,14 @@ struct FileState {
     written: Vec<u8>,
     /// What is durable.
     synced: Vec<u8>,
-    /// Writes since the last sync.
-    unsynced: Vec<(usize, Vec<u8>)>,
+    /// What was done to it since the last sync.
+    unsynced: Vec<Done>,
+}
+
+#[derive(Clone)]
+enum Done {
+    Write(usize, Vec<u8>),
+    Cut(usize),
 }
 
 /// A change of names: each is kept or lost as a whole.
@@ -126,6 +132,11 @@ impl SimDisk {
         self.0.borrow().effects
     }
 
+    /// Files made so far.
+    pub fn made(&self) -> usize {
+        self.0.borrow().files.len()
+    }
+
     /// Writes so far.
     pub fn writes(&self) -> u64 {
         self.0.borrow().writes
@@ -177,8 +188,17 @@ impl SimDisk {
         }
         let before = state.blocks();
         for file in &mut state.files {
-            for (offset, bytes) in std::mem::take(&mut file.unsynced) {
-                survive(&mut file.synced, offset, &bytes, aftermath, rng);
+            for done in std::mem::take(&mut file.unsynced) {
+                let keeps = aftermath == Aftermath::KeepAll;
+                match done {
+                    Done::Write(offset, bytes) => {
+                        survive(&mut file.synced, offset, &bytes, aftermath, rng);
+                    }
+                    Done::Cut(to) if keeps || aftermath == Aftermath::Torn && rng.one_in(2) => {
+                        file.synced.truncate(to);
+                    }
+                    Done::Cut(_) => {}
+                }
             }
             file.written.clone_from(&file.synced);
         }
@@ -434,8 +454,23 @@ impl Disk for SimDisk {
         let done = bytes[..length].to_vec();
         let file = state.file(file);
         put(&mut file.written, offset, &done);
-        file.unsynced.push((offset, done));
+        file.unsynced.push(Done::Write(offset, done));
         outcome
+    }
+
+    fn truncate(&mut self, file: &SimFile, bytes: u64) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        let step = state.step();
+        if let Step::Fails(kind) = step {
+            return Err(kind.into());
+        }
+        let (before, to) = (state.blocks(), bytes as usize);
+        let file = state.file(file);
+        file.written.truncate(to);
+        file.unsynced.push(Done::Cut(to));
+        state.count_freed(before);
+        state.effects += 1;
+        if matches!(step, Step::LastOne) { Err(power_gone()) } else { Ok(()) }
     }
 
     fn sync_data(&mut self, file: &SimFile) -> io::Result<()> {
@@ -447,8 +482,11 @@ impl Disk for SimDisk {
         let file = state.file(file);
         match step {
             Step::Goes => {
-                for (offset, bytes) in std::mem::take(&mut file.unsynced) {
-                    put(&mut file.synced, offset, &bytes);
+                for done in std::mem::take(&mut file.unsynced) {
+                    match done {
+                        Done::Write(offset, bytes) => put(&mut file.synced, offset, &bytes),
+                        Done::Cut(to) => file.synced.truncate(to),
+                    }
                 }
                 Ok(())
             }

@@ -121,12 +121,12 @@ impl<D: Disk> Spool<D> {
         !waits || is_planted(Fault::DropBeforeSync)
     }
 
-    /// Each unlink is durable before the next, so that no gap appears between segments. A file that
-    /// can be kept ready keeps its room, which the disk might give to others.
+    /// That a name is gone is durable before the next goes, so that no gap appears between
+    /// segments. Where room is kept ready the file becomes that, or is given back piece by piece.
     fn drop_oldest(&mut self, number: u32) -> io::Result<()> {
         self.readers.retain(|(reader, _)| *reader != number);
         let file = segment_file(number);
-        if self.ready.count(self.wanted()) < self.config.spares {
+        if self.keeps_room() {
             self.ready.recycle(&mut self.disk, &file)?;
         } else {
             self.disk.remove(&file)?;

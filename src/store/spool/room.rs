@@ -5,6 +5,10 @@
 //! the segment before it. With that last one everything else goes on: marks of what was offered
 //! and settled, sign-ins, and compaction, which makes a file that nobody needs ready again.
 //!
+//! A journal that is drained as fast as it is written needs no further files: some of those it has
+//! left, [`limits::SPARES_MORE`], are made ready beside these. To write over a file is cheaper for
+//! a disk than to make one, and to remove one takes longer than anything else a turn does.
+//!
 //! On a full disk compaction begins before the last file is much used: then the oldest segment's
 //! letters certainly find room in it, and one segment after another can be moved until what the
 //! marks have used up is free. That holds as long as what each segment repeats does not grow
@@ -32,7 +36,7 @@ pub struct Config {
     pub slack_bytes: u32,
     /// Size from which on a turn's records are much.
     pub batch_bytes: u32,
-    /// Zeros written ahead in one turn.
+    /// Zeros written ahead at once.
     pub fill_bytes: usize,
     /// Files kept ready; none is a journal that a full disk ends.
     pub spares: usize,
@@ -77,12 +81,17 @@ impl<D: Disk> Spool<D> {
     /// What is wanted ready. A segment begins with what it repeats; the slack has room for a
     /// little of that.
     pub(super) fn wanted(&self) -> Wanted {
-        let Config { segment_bytes, slack_bytes, spares, fill_bytes, .. } = self.config;
+        let Config { sync, segment_bytes, slack_bytes, spares, fill_bytes, .. } = self.config;
         let (slack, repeated) = (u64::from(slack_bytes), u64::from(self.repeated_bytes));
         let more = (2 * repeated).saturating_sub(slack / 4).next_multiple_of(slack.max(1));
         let bytes = u64::from(segment_bytes) + slack + more;
         Wanted {
             files: spares,
+            // To use a file again takes syncs, to make one does not.
+            most: match sync {
+                Sync::Always => spares + limits::SPARES_MORE,
+                Sync::Never => spares,
+            },
             bytes,
             usable: bytes.min(repeated + slack + slack / 2),
             piece: fill_bytes,
@@ -211,24 +220,33 @@ impl<D: Disk> Spool<D> {
         self.ready.due(self.wanted())
     }
 
-    /// Writes a piece of the room that is wanted, at the end of a turn: whenever the loop is idle;
-    /// under load as often as it takes to be ahead of what is written, or to take messages again. A
-    /// full disk is no error.
+    /// Writes a piece of the room that is wanted, at the end of a turn, or gives one back: whenever
+    /// the loop is idle; under load as often as it takes to be ahead of what is written, or to take
+    /// messages again. A full disk is no error.
     pub fn prepare(&mut self, now: Millis, load: Load) -> io::Result<Option<Tidings>> {
         self.check_usable()?;
-        let piece = self.config.fill_bytes as u64;
-        let may_wait = self.owed_bytes < piece / 2 && !self.ready.is_full();
-        if self.prepare_at().is_none() || (load == Load::Busy && may_wait) {
+        let enough = self.config.fill_bytes as u64 / 2;
+        let may_wait = self.owed_bytes < enough && !self.ready.is_full();
+        if self.prepare_at().is_none() {
+            self.owed_bytes = 0;
             return Ok(self.ready.tidings());
         }
-        self.owed_bytes = self.owed_bytes.saturating_sub(piece / 2);
+        if load == Load::Busy && may_wait {
+            return Ok(self.ready.tidings());
+        }
         let pace = match self.config.sync {
             Sync::Always => Pace::Ahead,
             Sync::Never => Pace::Behind,
         };
-        let wanted = self.wanted();
-        let outcome = self.ready.fill(&mut self.disk, wanted, pace, now);
-        self.remember_failure(outcome)?;
+        for _ in 0..limits::FILL_PIECES_A_TURN {
+            let wanted = self.wanted();
+            let outcome = self.ready.fill(&mut self.disk, wanted, pace, now);
+            self.remember_failure(outcome)?;
+            self.owed_bytes = self.owed_bytes.saturating_sub(enough);
+            if self.owed_bytes < enough {
+                break;
+            }
+        }
         Ok(self.ready.tidings())
     }
 
