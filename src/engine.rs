@@ -128,6 +128,11 @@ impl<D: Disk> Engine<D> {
         Ok((engine, recovery))
     }
 
+    /// The operator was told what was found.
+    pub fn told(&mut self, recovery: &Recovery) -> io::Result<()> {
+        self.spool.gaps_told(&recovery.missing)
+    }
+
     /// Handles what happened. Nothing is said before [`Engine::release`].
     pub fn handle(&mut self, event: Event<'_>, now: Now) -> Flow {
         self.begin(now);

@@ -344,12 +344,70 @@ fn a_segment_that_is_gone_for_good_stops_no_decision() {
     assert_eq!(spool(&server, &["hold", "seas", "--yes"]).0, Some(0));
     fs::rename(server.folder.path("spool/journal-0000000002.log"), server.folder.path(to)).unwrap();
     assert!(server.folder.path(from).exists());
+    let (code, out, err) = spool(&server, &["purge", "seas", "--yes"]);
+    assert_eq!((code, &*out), (Some(0), "2 messages of seas removed\n"), "{err}");
+    assert!(err.contains("journal-0000000002.log is missing"), "{err}");
     server.restart();
-    server.logs("journal-0000000002.log is missing: what stood in it is lost");
+    server.logs("journal-0000000002.log is missing: what stood there is lost");
     assert_eq!(server.terminate().code(), Some(0));
     let (code, out, err) = spool(&server, &["purge", "tim", "--waiting", "--yes"]);
     assert_eq!((code, &*out), (Some(0), "2 messages of tim removed\n"), "{err}");
-    assert!(err.contains("journal-0000000002.log is missing"), "{err}");
+    assert!(!err.contains("missing"), "{err}");
+}
+
+#[test]
+fn a_loss_that_a_start_has_told_is_told_no_more() {
+    type Damage = fn(&Server);
+    const FIRST: &str = "spool/journal-0000000001.log";
+    const SECOND: &str = "spool/journal-0000000002.log";
+    let missing = |server: &Server| {
+        assert_eq!(spool(server, &["hold", "tim", "--yes"]).0, Some(0));
+        assert_eq!(spool(server, &["hold", "tim", "--release", "--yes"]).0, Some(0));
+        fs::remove_file(server.folder.path(SECOND)).unwrap();
+        fs::remove_file(server.folder.path("spool/journal-0000000003.log")).unwrap();
+    };
+    let cut = |server: &Server| {
+        let bytes = fs::read(server.folder.path(FIRST)).unwrap();
+        let last = bytes.windows(6).position(|text| text == b"second").unwrap();
+        let end = bytes[..last].windows(2).rposition(|two| two == b"\n=").unwrap();
+        fs::write(server.folder.path(FIRST), &bytes[..=end]).unwrap();
+    };
+    let emptied = |server: &Server| {
+        assert_eq!(spool(server, &["hold", "tim", "--yes"]).0, Some(0));
+        fs::write(server.folder.path(SECOND), "").unwrap();
+    };
+    let ways: [(Damage, &str, &str); 3] = [
+        (missing, "to journal-0000000003.log are missing: what stood there is lost", "2 segments"),
+        (cut, "what stood behind", "1 segments"),
+        (emptied, "what stood behind 0 is lost", "1 segments"),
+    ];
+    for (damage, told, count) in ways {
+        let mut server = stopped();
+        assert_eq!(spool(&server, &["hold", "seas", "--yes"]).0, Some(0));
+        damage(&server);
+        let (code, checked, _) = spool(&server, &["check"]);
+        assert_eq!(code, Some(65), "{checked}");
+        assert!(checked.contains(&format!("{count} missing")), "{checked}");
+        let strict = ["server", "0", "users", "--strict"];
+        assert_eq!(run(mms(&server.folder).args(strict)).status.code(), Some(65));
+        server.restart();
+        server.logs(told);
+        server.kill9();
+        let (code, checked, err) = spool(&server, &["check"]);
+        assert_eq!(code, Some(0), "{checked}{err}");
+        assert!(checked.contains("0 bytes damaged, 0 segments missing"), "{checked}");
+        assert!(!checked.contains("a start would say"), "{checked}");
+        let says = "journal-0000000002.log to journal-0000000003.log are missing, as a start has";
+        assert_eq!(checked.contains(says), count == "2 segments", "{checked}");
+        let folder = std::mem::replace(&mut server.folder, Folder::new());
+        drop(server);
+        let mut server = Server::start_in(folder, &["--strict"]);
+        welcomed(&server, "tim");
+        assert_eq!(server.terminate().code(), Some(0));
+        let log = server.log();
+        let starts = log.lines().filter(|line| line.contains("WARN") && line.contains(told));
+        assert_eq!(starts.count(), 1, "{log}");
+    }
 }
 
 #[test]

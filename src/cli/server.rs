@@ -233,7 +233,7 @@ impl Server {
             (Some(door), None) => Some((door, certificate::own(&mut disk, &self.spool)?)),
         };
         let clock = Clock::start();
-        let (engine, recovery) = Engine::open(
+        let (mut engine, recovery) = Engine::open(
             disk,
             self.config(),
             self.rules(),
@@ -243,6 +243,8 @@ impl Server {
         )
         .map_err(|e| cannot_replay(&e))?;
         tell_recovery(&recovery);
+        log::logger().flush();
+        engine.told(&recovery).map_err(|e| cannot_replay(&e.into()))?;
         let settings = Settings {
             connections: connections(),
             trusted: self.trusted.0.clone(),
@@ -518,7 +520,8 @@ fn tell_recovery(recovery: &Recovery) {
     }
     let Recovery { lost_bytes, lost_letters, torn_bytes, salvaged, .. } = recovery;
     if lost_bytes + torn_bytes + recovery.lost_places > 0 {
-        let (missing, quarantined) = (recovery.missing.len(), recovery.quarantined.len());
+        let missing: u64 = recovery.missing.iter().map(|gap| gap.segments()).sum();
+        let quarantined = recovery.quarantined.len();
         warn!(
             "spool repaired: {salvaged} records saved from damaged segments, {lost_bytes} bytes \
              lost ({lost_letters} letters readable), {missing} segments missing, {torn_bytes} \

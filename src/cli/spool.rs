@@ -125,8 +125,11 @@ fn listing(survey: &Survey) -> String {
         }
         text.push('\n');
     }
-    for number in &survey.missing {
-        let _ = writeln!(text, "{}  MISSING", segment_file(*number));
+    for gap in &survey.missing {
+        let _ = writeln!(text, "{gap}");
+    }
+    for gap in &survey.told {
+        let _ = writeln!(text, "{gap}, as a start has told");
     }
     for number in &survey.cut {
         let _ = writeln!(text, "{}  its end is MISSING", segment_file(*number));
@@ -166,9 +169,12 @@ pub fn check(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
          {waiting} letters waiting, {held} held\n\
          {ready} KiB of room ready, {unused} KiB more in the last segment\n\
          {damaged} bytes damaged, {} segments missing, {} files in quarantine\n",
-        survey.missing.len() + survey.cut.len(),
+        survey.missing.iter().map(|gap| gap.segments()).sum::<u64>() + survey.cut.len() as u64,
         survey.quarantined.len()
     );
+    for gap in &survey.told {
+        let _ = writeln!(text, "{gap}, as a start has told");
+    }
     for line in &foreseen.lines {
         let _ = writeln!(text, "a start would say: {line}");
     }
@@ -193,8 +199,7 @@ fn damaged_places(survey: &Survey, foreseen: &Recovery) -> String {
             format!("{} ({} bytes)", segment_file(segment.number), segment.damaged_bytes)
         })
         .collect();
-    let missing = survey.missing.iter();
-    places.extend(missing.map(|number| format!("{} (missing)", segment_file(*number))));
+    places.extend(survey.missing.iter().map(|gap| gap.to_string()));
     places.extend(survey.cut.iter().map(|number| format!("{} (its end)", segment_file(*number))));
     if places.is_empty() {
         // A segment without its beginning, or no journal at all.

@@ -5,7 +5,7 @@
 //! into it. So a segment ends where only zeros follow; no record ends with one.
 
 use super::disk::Disk;
-use std::io;
+use std::{fmt, io};
 
 /// What a name in the spool's directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,46 @@ pub(super) fn recycled_file(number: u32) -> String {
 
 pub(super) fn quarantine_file(number: u32, bytes: &[u8]) -> String {
     format!("quarantine-{number:010}-{:08x}.log", crc32fast::hash(bytes))
+}
+
+/// Numbers of segments that are missing between others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first.
+    pub first: u32,
+    /// The last.
+    pub last: u32,
+}
+
+/// What is missing between the segments of these numbers, in order.
+pub(super) fn gaps(numbers: &[u32]) -> impl Iterator<Item = Gap> {
+    let between = |pair: &[u32]| Gap { first: pair[0] + 1, last: pair[1] - 1 };
+    numbers.windows(2).filter(|pair| pair[1] - pair[0] > 1).map(between)
+}
+
+impl Gap {
+    /// How many segments it is.
+    #[must_use]
+    pub fn segments(self) -> u64 {
+        u64::from(self.last - self.first) + 1
+    }
+
+    /// Whether one of these was told, which left nothing of it out.
+    pub(super) fn is_told(self, told: &[Self]) -> bool {
+        told.iter().any(|gap| gap.first <= self.first && self.last <= gap.last)
+    }
+}
+
+/// Its files, and that they are missing.
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.segments() {
+            1 => write!(f, "{} is missing", segment_file(self.first)),
+            _ => {
+                write!(f, "{} to {} are missing", segment_file(self.first), segment_file(self.last))
+            }
+        }
+    }
 }
 
 /// Whether the error says that the disk, or the account's share of it, is full.
@@ -176,6 +216,17 @@ mod tests {
             }
             assert_eq!(used(&bytes), last, "{length}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_between_others() {
+        let gap = |first, last| Gap { first, last };
+        assert_eq!(gaps(&[3, 4, 6, 9]).collect::<Vec<_>>(), [gap(5, 5), gap(7, 8)]);
+        assert_eq!(gaps(&[1, u32::MAX]).map(Gap::segments).sum::<u64>(), u64::from(u32::MAX) - 2);
+        assert!(gap(7, 8).is_told(&[gap(5, 5), gap(7, 8)]) && gap(8, 8).is_told(&[gap(7, 8)]));
+        assert!(!gap(7, 8).is_told(&[gap(5, 5), gap(7, 7)]), "more is missing than was told");
+        assert!(gap(5, 5).to_string().ends_with("5.log is missing"));
+        assert!(gap(7, 8).to_string().ends_with("7.log to journal-0000000008.log are missing"));
     }
 
     #[test]

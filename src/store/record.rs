@@ -17,6 +17,7 @@
 //! Numbers in the frame are lower-case hexadecimal and nothing else is accepted: an upper-case
 //! digit is one bit away from a lower-case one, and every single flipped bit must be noticed.
 
+use super::files::Gap;
 use crate::core::record::{Key, Letter, LetterId, LetterKind, Record, Switch};
 use crate::digits::{HEX, push_decimal};
 use crate::fault::{Fault as Planted, is_planted};
@@ -31,6 +32,8 @@ const PAYLOAD_MOST: usize = 0xFF_FFFF;
 /// The last batch that a frame may tell: numbers of later ones can be counted on from there, and a
 /// million syncs a second do not come to it in 290,000 years.
 pub const BATCH_MOST: u64 = u64::MAX >> 1;
+/// How the record begins that a gap was told.
+const TOLD: &str = "told ";
 /// An empty frame; the x are patched.
 const BLANK: [u8; HEAD_BYTES] = *b"=x xxxxxxxxxxxxxxxx xxxxxx xxxxxxxx ";
 
@@ -54,6 +57,8 @@ pub enum Entry<'a> {
     Record(Record<'a>),
     /// Stands where something was damaged, so that nothing behind it had to move.
     Filler,
+    /// These segments are missing, and the operator was told.
+    Told(Gap),
 }
 
 /// A whole, verified record.
@@ -155,6 +160,17 @@ pub fn encode_filler(out: &mut Vec<u8>, batch: u64, bytes: usize) -> bool {
         finish(out, start);
     }
     fits
+}
+
+/// Adds the record that a gap was told, and returns its length in bytes. Whoever does not know it
+/// takes it for a filler.
+pub fn encode_told(out: &mut Vec<u8>, batch: u64, gap: Gap) -> usize {
+    let start = begin(out, b'F', batch);
+    out.extend_from_slice(TOLD.as_bytes());
+    push_decimal(out, u64::from(gap.first));
+    out.push(b' ');
+    push_decimal(out, u64::from(gap.last));
+    finish(out, start)
 }
 
 fn encode_letter(out: &mut Vec<u8>, batch: u64, letter: &Letter<'_>) -> usize {
@@ -308,6 +324,12 @@ fn read_head(head: &[u8; HEAD_BYTES]) -> Option<(u8, u64, usize)> {
     Some((head[1], batch, hex(&head[20..26])? as usize))
 }
 
+fn read_told(text: &str) -> Option<Gap> {
+    let (first, last) = text.strip_prefix(TOLD)?.split_once(' ')?;
+    let (first, last) = (decimal32(first)?, decimal32(last)?);
+    (0 < first && first <= last).then_some(Gap { first, last })
+}
+
 fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
     let record = match kind {
         b'S' => {
@@ -317,7 +339,7 @@ fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
             let (segment, format) = (decimal32(segment)?, decimal32(format)?);
             return Some(Entry::Header(Header { spool, segment, format }));
         }
-        b'F' => return Some(Entry::Filler),
+        b'F' => return Some(read_told(text).map_or(Entry::Filler, Entry::Told)),
         b'E' => {
             let (epoch, unix_ms) = text.split_once(' ')?;
             Record::Started { epoch: decimal32(epoch)?, unix_ms: decimal(unix_ms)? }

@@ -18,11 +18,17 @@
 //! record of an orderly stop nothing was confirmed. In each case every whole record is kept; the
 //! difference is what is said.
 //!
+//! What is repaired is not found again. A segment that is missing as a whole stays missing, so the
+//! journal notes that it was told, once that is done. The note stands behind the gap, so it goes
+//! later than the segments before the gap, and with them the gap is gone.
+//!
 //! Zeros at the end of a segment are room that was never used. Where the next segment goes on
 //! with a later batch than that, though, something acknowledged stood in them.
 
 use super::disk::Disk;
-use super::files::{Name, name_of, overwrite, quarantine_file, read_whole, segment_file, used};
+use super::files::{
+    Gap, Name, gaps, name_of, overwrite, quarantine_file, read_whole, segment_file, used,
+};
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
 use super::ready::Stock;
@@ -65,8 +71,8 @@ pub struct Recovery {
     pub losses: Vec<Loss>,
     /// Letters that seem to have stood in damaged bytes, as far as readable; at most 1,000.
     pub damaged_ids: Vec<LetterId>,
-    /// Segments that are missing between others.
-    pub missing: Vec<u32>,
+    /// Segments that are missing between others, and of which no start has told.
+    pub missing: Vec<Gap>,
     /// Files that keep what was damaged.
     pub quarantined: Vec<String>,
     /// Names in the directory that are not the spool's.
@@ -92,6 +98,8 @@ pub(super) struct Replayed {
     pub(super) name: u64,
     pub(super) last_epoch: u32,
     pub(super) last_batch: u64,
+    /// Gaps between the segments that a start has told.
+    told: Vec<Gap>,
     /// The newest segment.
     pub(super) tail: Option<Tail>,
     /// The files kept ready.
@@ -169,14 +177,6 @@ pub(super) fn replay<D: Disk>(
                 .to_owned(),
         );
     }
-    for pair in numbers.windows(2) {
-        for missing in pair[0] + 1..pair[1] {
-            found.recovery.missing.push(missing);
-            found.recovery.lost_places += 1;
-            let file = segment_file(missing);
-            found.recovery.lines.push(format!("{file} is missing: what stood in it is lost"));
-        }
-    }
     found.name = find_name(disk, &numbers)?.unwrap_or(fresh_name);
     for (at, number) in numbers.iter().enumerate() {
         match numbers.get(at + 1) {
@@ -190,6 +190,11 @@ pub(super) fn replay<D: Disk>(
                 replay_segment(disk, *number, place, &mut found, visit)?;
             }
         }
+    }
+    for gap in gaps(&numbers).filter(|gap| !gap.is_told(&found.told)) {
+        found.recovery.missing.push(gap);
+        found.recovery.lost_places += gap.segments();
+        found.recovery.lines.push(format!("{gap}: what stood there is lost"));
     }
     found.recovery.losses = losses::recall(disk)?;
     Ok(found)
@@ -381,6 +386,7 @@ fn read_segment(
         match frame.entry {
             Entry::Header(header) => check_header(number, &header, found)?,
             Entry::Filler => {}
+            Entry::Told(gap) => found.told.push(gap),
             Entry::Record(record) => {
                 pass.whole += 1;
                 pass.stopped = matches!(record, Record::Stopped { .. });

@@ -32,7 +32,7 @@
 //! it is shown before or after.
 
 use super::disk::Disk;
-use super::files::{self, ready_file, segment_file};
+use super::files::{self, Gap, ready_file, segment_file};
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
 use super::ready::Ready;
@@ -65,6 +65,10 @@ pub enum Sync {
 const BATCH_KEPT_BYTES: usize = 1 << 20;
 /// More than a segment's header and the record of an epoch take.
 const EPOCH_BYTES: usize = 256;
+/// More than the record takes that a gap was told.
+const GAP_BYTES: usize = 80;
+/// Gaps noted as told by one start; what is more, the next ones tell again.
+const GAPS_NOTED: usize = 16;
 /// Length of the secret file.
 const SECRET_BYTES: usize = 32;
 
@@ -392,6 +396,26 @@ impl<D: Disk> Spool<D> {
     pub fn losses_told(&mut self, losses: &[Loss]) -> io::Result<()> {
         let outcome = losses::forget(&mut self.disk, losses);
         self.remember_failure(outcome)
+    }
+
+    /// The operator was told that these segments are missing: no later start has to do it again.
+    pub fn gaps_told(&mut self, gaps: &[Gap]) -> io::Result<()> {
+        self.check_usable()?;
+        let gaps = gaps.get(..gaps.len().min(GAPS_NOTED)).unwrap_or_default();
+        // Where there is no room for it, it is told once more.
+        if gaps.is_empty() || !self.fits((gaps.len() * GAP_BYTES) as u64) {
+            return Ok(());
+        }
+        if self.is_idle() {
+            self.begin_batch_without_roll();
+        }
+        for gap in gaps {
+            record::encode_told(&mut self.batch.bytes, self.batch.number, *gap);
+        }
+        if self.batch.durable == Durable::NeedNotBe {
+            self.batch.durable = Durable::MustBe;
+        }
+        self.commit()
     }
 
     fn begin_batch(&mut self, segment: u32, base: u32) {

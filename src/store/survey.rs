@@ -2,7 +2,7 @@
 //! and what is damaged. For people with a shell; the server itself never comes here.
 
 use super::disk::Disk;
-use super::files::{Name, name_of, read_whole, segment_file, used};
+use super::files::{Gap, Name, gaps, name_of, read_whole, segment_file, used};
 use super::record::{self, Entry, Header, Piece, Pieces};
 use super::recovery::SpoolError;
 use super::spool::{letter_of, location};
@@ -19,8 +19,10 @@ pub struct Survey {
     pub segments: Vec<SegmentSurvey>,
     /// The mailboxes with letters in them, by name in lower case.
     pub mailboxes: BTreeMap<String, MailboxSurvey>,
-    /// Segments that are missing between others, or empty.
-    pub missing: Vec<u32>,
+    /// Segments that are missing between others, or empty, and of which no start has told.
+    pub missing: Vec<Gap>,
+    /// Segments that are missing, as a start has told.
+    pub told: Vec<Gap>,
     /// Segments whose end is missing: the next one goes on with a later batch.
     pub cut: Vec<u32>,
     /// Room that is ready for the journal, besides what its last segment has left, in bytes.
@@ -124,9 +126,6 @@ impl Survey {
         }
         numbers.sort_unstable();
         survey.quarantined.sort_unstable();
-        for pair in numbers.windows(2) {
-            survey.missing.extend(pair[0] + 1..pair[1]);
-        }
         let mut mailboxes = Mailboxes::default();
         let mut last_batch = None;
         for number in &numbers {
@@ -134,7 +133,7 @@ impl Survey {
             let bytes = &all[..used(&all)];
             // The newest is empty for a moment when it is made; no other ever is.
             if bytes.is_empty() && numbers.last() != Some(number) {
-                survey.missing.push(*number);
+                survey.missing.push(Gap { first: *number, last: *number });
             }
             let first = record::decode(bytes).ok().map(|frame| frame.batch);
             if let Some((before, last)) = last_batch
@@ -147,6 +146,10 @@ impl Survey {
             let last = survey.read_segment(*number, bytes, unused, &mut mailboxes)?;
             last_batch = last.map(|last| (*number, last));
         }
+        let noted = std::mem::take(&mut survey.told);
+        let (told, missing) = gaps(&numbers).partition::<Vec<_>, _>(|gap| gap.is_told(&noted));
+        survey.missing.extend(missing);
+        survey.told = told;
         let has_any = |mailbox: &MailboxSurvey| mailbox.waiting.len() + mailbox.held.len() > 0;
         mailboxes.0.retain(|_, mailbox| has_any(mailbox));
         survey.mailboxes = mailboxes.0;
@@ -186,6 +189,7 @@ impl Survey {
                             mailboxes.take(&record, at);
                         }
                         Entry::Filler => {}
+                        Entry::Told(gap) => self.told.push(gap),
                     }
                 }
             }

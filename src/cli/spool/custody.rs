@@ -113,8 +113,9 @@ fn carry_out(
     concerned(&survey(dir)?.1, user, decision)?;
     let mut disk = FileDisk::open(dir)?;
     let foreseen = foresee(&mut disk).map_err(|e| open(&e))?;
-    // A segment that is missing as a whole stays missing: no start makes that better.
-    if foreseen.lost_places > foreseen.missing.len() as u64 {
+    // Of a segment that is missing as a whole a start only tells: it saves nothing of it.
+    let missing: u64 = foreseen.missing.iter().map(|gap| gap.segments()).sum();
+    if foreseen.lost_places > missing {
         let message = format!(
             "the spool is damaged and nothing was changed: {}; start the server once, which saves \
              what is whole, or restore a backup",

@@ -9,7 +9,7 @@ use mms::store::files::segment_file;
 use mms::store::foresight::foresee;
 use mms::store::record::{
     BATCH_MOST, Entry, Fault, HEAD_BYTES, Piece, Pieces, decode, encode, encode_filler,
-    encode_header, likely_batch, likely_ids, likely_letters, restore,
+    encode_header, encode_told, likely_batch, likely_ids, likely_letters, restore,
 };
 use mms::store::recovery::Recovery;
 use mms::store::spool::{Config, Spool};
@@ -78,6 +78,7 @@ fn reads_back(batch: u64, entry: &Entry<'_>, bytes: &[u8]) {
         Entry::Header(header) => _ = encode_header(&mut again, batch, header),
         // It stands for what was damaged, and may hold anything.
         Entry::Filler => return assert!(encode_filler(&mut again, batch, bytes.len())),
+        Entry::Told(gap) => _ = encode_told(&mut again, batch, *gap),
         Entry::Record(record) => {
             if let mms::core::record::Record::Letter(letter) = record {
                 let mut lines = String::new();
