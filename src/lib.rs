@@ -112,7 +112,7 @@
 //! | [`store::custody`] | what an operator decides over letters |
 //! | [`store::ledger`] | which segment is still needed |
 //! | [`store::survey`] | a look at a spool that changes nothing |
-//! | [`store::users`] | the password file: read, and changed (`edit`) |
+//! | [`store::users`] | the password file: read (`line`), and changed (`edit`) |
 //! | **[`net`]** | **the shell: sockets, clocks, signals** |
 //! | `net::server` | the turn |
 //! | `net::listen` | the listening socket |
@@ -129,7 +129,7 @@
 //! | [`client::link`] | one connection without the socket: sign-in, questions and answers |
 //! | [`client::oneshot`] | a command that connects, asks and ends; what is tried again |
 //! | [`client::sender`] | messages of scripts, until they are stored or delivered |
-//! | [`client::model`] | the companion: what is typed, and what comes; `question` |
+//! | [`client::model`] | the companion: typed, come, shown (`telling`, `question`, `passwd`) |
 //! | [`client::desk`] | model, inbox and keys in the one order in which nothing is lost |
 //! | `client::marks` | what the companion says of messages that are delivered |
 //! | [`client::screen`] | what it shows, in the words of telnet |
@@ -146,12 +146,13 @@
 //! | `bench::relay` | what handing over bytes costs, without anything else |
 //! | `bench::contender`, `bench::started` | who is measured, how it is started, and that it ends |
 //! | `bench::targets`, `bench::picture` | what is to be reached, judged, as a table and as bars |
-//! | [`bench::Histogram`] | latencies in little memory, and their picture in a terminal |
+//! | `bench::histogram` | latencies in little memory, and their picture in a terminal |
 //! | `bench::machine`, `bench::clock`, `bench::trouble` | one thing each |
 //! | **[`cli`]** | **the command line, one file a subcommand** |
 //! | `cli::account`, `cli::report` | what the commands for scripts share, and what they tell |
 //! | `cli::bench::suite`, `shown` | several measurements at once, and how they are shown |
 //! | `cli::server::check` | what a start would find, as a list of checks |
+//! | `cli::spool::export`, `custody` | what is written out of a spool, and decided over letters |
 //! | `cli::certificate`, `certificate_absent` | the server's certificate: read, made, or none |
 
 pub mod bench;

@@ -515,6 +515,41 @@ fn lines_end_before_the_margin_and_files_say_what_they_are_for() {
 }
 
 #[test]
+fn every_file_is_on_the_tour() {
+    let sources = sources();
+    let map = &sources.iter().find(|source| source.path == "lib.rs").unwrap().text;
+    let rows: Vec<Vec<&str>> = map.lines().filter_map(stops).collect();
+    assert!(rows.len() > 50, "{} rows", rows.len());
+    let mut faults = vec![];
+    for source in sources.iter().filter(|source| source.path != "lib.rs") {
+        let path = source.path.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
+        let (parent, name) = path.rsplit_once("::").unwrap_or(("", &path));
+        // The command line has one file a subcommand, and says so; tests are no part of the tour.
+        if parent == "cli" || name == "tests" {
+            continue;
+        }
+        let is_stop = |row: &Vec<&str>| {
+            let first = row[0];
+            let beside = first == parent || first.rsplit_once("::").is_some_and(|f| f.0 == parent);
+            row.contains(&&*path) || (beside && row.contains(&name))
+        };
+        if !rows.iter().any(is_stop) {
+            faults.push(format!("src/{}: no line in the tour", source.path));
+        }
+    }
+    tell(faults);
+}
+
+/// What a row of the tour names.
+fn stops<'a>(line: &'a str) -> Option<Vec<&'a str>> {
+    let row = line.strip_prefix("//! | ")?;
+    let named = row.split('`').skip(1).step_by(2);
+    let plain = |name: &'a str| name.trim_start_matches("mod@").trim_end_matches(".rs");
+    let stops: Vec<&str> = named.map(plain).collect();
+    (!stops.is_empty()).then_some(stops)
+}
+
+#[test]
 fn every_limit_says_why() {
     let sources = sources();
     let limits = sources.iter().find(|source| source.path == "limits.rs").unwrap();
