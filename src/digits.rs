@@ -1,6 +1,8 @@
 //! Numbers as text without the formatting machinery, which costs more than all else about a short
 //! line: letters, answers and records are full of numbers.
 
+use std::fmt;
+
 /// Appends `value` in decimal.
 pub fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut text = [0; 20];
@@ -18,6 +20,18 @@ pub fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
         text[at] = b'0' + value as u8;
     }
     out.extend_from_slice(&text[at..]);
+}
+
+/// How many of something there are, in words: `1 letter`, `2 letters`.
+#[derive(Clone, Copy, Debug)]
+pub struct Count<'a, N>(pub N, pub &'a str);
+
+impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<'_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, one) = self;
+        let plural = if *number == N::from(1) { "" } else { "s" };
+        write!(f, "{number} {one}{plural}")
+    }
 }
 
 /// Every byte as two lower-case hexadecimal digits.

@@ -16,6 +16,7 @@ use crate::core::event::{Action, Conn, Dialect, Event, Flow, Note};
 use crate::core::hub::{Hub, Rules, Turn};
 use crate::core::password::Verifier;
 use crate::core::record::{LetterId, LetterKind, Location, Record};
+use crate::digits::Count;
 use crate::fault::{Fault, is_planted};
 use crate::limits::MUCH_TO_SAY;
 use crate::proto::coded::{LetterLine, Tag};
@@ -390,10 +391,12 @@ fn write_note(note: &Note, count: u32) {
         Note::Limited { user: Some(user), what } => warn!("{user}: limit reached: {what}{times}"),
         Note::Limited { user: None, what } => warn!("limit reached: {what}{times}"),
         Note::Held { user, letters } => {
-            warn!("{letters} letters of {user} are held: the user was removed");
+            let are = if *letters == 1 { "is" } else { "are" };
+            warn!("{} of {user} {are} held: the user was removed", Count(*letters, "letter"));
         }
         Note::LossTold { user, letters } => {
-            warn!("{user} is told that the disk has lost {letters} letters to him");
+            let letters = Count(*letters, "letter");
+            warn!("{user} is told that the disk has lost {letters} to him");
         }
         Note::Command { user, verb, .. } => {
             let who = user.as_ref().map_or("not signed in", UserName::as_str);

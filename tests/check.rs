@@ -74,7 +74,7 @@ fn a_sound_server_is_found_sound_before_and_after_its_first_start() {
     let output = check(&server.folder, &["--strict"]);
     assert_eq!(output.status.code(), Some(0));
     let told = text(&output.stdout);
-    for line in ["ok    spool: spool can be used", "ok    journal: 1 letters in "] {
+    for line in ["ok    spool: spool can be used", "ok    journal: 1 letter in "] {
         assert!(told.contains(line), "{told}");
     }
     assert!(!told.contains("note "), "{told}");
@@ -92,7 +92,7 @@ fn a_server_that_runs_is_no_fault_and_is_left_alone() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         let told = text(&output.stdout);
         assert!(told.contains(&format!("note  port: 127.0.0.1:{port} is in use now")), "{told}");
-        assert!(told.contains("ok    journal: 1 letters in "), "{told}");
+        assert!(told.contains("ok    journal: 1 letter in "), "{told}");
         if Path::new("/proc/locks").exists() {
             assert!(told.contains("note  spool: a server is running on spool"), "{told}");
         }

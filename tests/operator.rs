@@ -65,7 +65,7 @@ fn letters_of_a_removed_user_are_not_for_the_next_of_that_name() {
     fred.expect("saved");
     server.folder.write("users", &users_file(&["fred"]));
     server.signal("HUP");
-    server.logs("1 letters of tim are held");
+    server.logs("1 letter of tim is held");
     server.folder.write("users", &users_file(&["fred", "tim"]));
     server.signal("HUP");
     server.logs("users reloaded: 2");
@@ -247,7 +247,7 @@ fn stopped() -> Server {
     fred.ask("send seas to the old seas");
     server.folder.write("users", &users_file(&["fred", "tim"]));
     server.signal("HUP");
-    server.logs("1 letters of seas are held");
+    server.logs("1 letter of seas is held");
     server.folder.write("users", &users_file(&["fred", "tim", "seas"]));
     server.signal("HUP");
     server.logs("users reloaded: 3");
@@ -378,8 +378,8 @@ fn a_loss_that_a_start_has_told_is_told_no_more() {
     };
     let ways: [(Damage, &str, &str); 3] = [
         (missing, "to journal-0000000003.log are missing: what stood there is lost", "2 segments"),
-        (cut, "what stood behind", "1 segments"),
-        (emptied, "what stood behind 0 is lost", "1 segments"),
+        (cut, "what stood behind", "1 segment"),
+        (emptied, "what stood behind 0 is lost", "1 segment"),
     ];
     for (damage, told, count) in ways {
         let mut server = stopped();
@@ -524,7 +524,7 @@ fn a_reader_is_told_of_a_letter_that_the_disk_has_lost() {
     let (code, checked, err) = spool(&server, &["check"]);
     assert_eq!(code, Some(65));
     assert!(checked.contains("are damaged and lost: they had been confirmed; letters "));
-    assert!(err.contains("confirmed bytes are lost, in which 1 letters can be told"), "{err}");
+    assert!(err.contains("confirmed bytes are lost, in which 1 letter can be told"), "{err}");
     let (code, _, err) = spool(&server, &["purge", "tim", "--waiting", "--yes"]);
     assert_eq!(code, Some(65));
     assert!(err.contains("nothing was changed") && err.contains("start the server once"), "{err}");
@@ -541,10 +541,10 @@ fn a_reader_is_told_of_a_letter_that_the_disk_has_lost() {
         server.kill9();
     }
     let log = server.log();
-    assert_eq!(log.matches("tim is told that the disk has lost 1 letters to him").count(), 1);
+    assert_eq!(log.matches("tim is told that the disk has lost 1 letter to him").count(), 1);
     assert_eq!(log.matches("seas is told").count(), 1);
-    let counts = "bytes lost (1 letters readable), 0 segments missing, 0 bytes cut at the end, \
-                  1 files in quarantine";
+    let counts = "bytes lost (1 letter readable), 0 segments missing, 0 bytes cut at the end, \
+                  1 file in quarantine";
     assert_eq!(log.matches(counts).count(), 1, "{log}");
     assert_eq!(spool(&server, &["check"]).0, Some(0));
 }

@@ -6,6 +6,7 @@ use super::{Code, Failure};
 use crate::core::event::Saved;
 use crate::core::hub::{Duplicate, Rules, SelfSend};
 use crate::core::password::Verifier;
+use crate::digits::Count;
 use crate::engine::{Engine, SavePassword};
 use crate::limits::{
     BLOCK_TIME_S, BUFFERS_MIB, CONNECTIONS, DESCRIPTORS_KEPT, IDLE_TIMEOUT_S, MAILBOX_BYTES,
@@ -514,18 +515,23 @@ fn cannot_replay(e: &SpoolError) -> Failure {
 }
 
 fn tell_recovery(recovery: &Recovery) {
-    info!("spool replayed: {} letters in {} bytes", recovery.letters, recovery.bytes);
+    let (letters, bytes) = (Count(recovery.letters, "letter"), Count(recovery.bytes, "byte"));
+    info!("spool replayed: {letters} in {bytes}");
     for line in recovery.lines.iter().chain(&recovery.repairs) {
         warn!("spool: {line}");
     }
     let Recovery { lost_bytes, lost_letters, torn_bytes, salvaged, .. } = recovery;
     if lost_bytes + torn_bytes + recovery.lost_places > 0 {
         let missing: u64 = recovery.missing.iter().map(|gap| gap.segments()).sum();
-        let quarantined = recovery.quarantined.len();
         warn!(
-            "spool repaired: {salvaged} records saved from damaged segments, {lost_bytes} bytes \
-             lost ({lost_letters} letters readable), {missing} segments missing, {torn_bytes} \
-             bytes cut at the end, {quarantined} files in quarantine"
+            "spool repaired: {} saved from damaged segments, {} lost ({} readable), {} missing, \
+             {} cut at the end, {} in quarantine",
+            Count(*salvaged, "record"),
+            Count(*lost_bytes, "byte"),
+            Count(*lost_letters, "letter"),
+            Count(missing, "segment"),
+            Count(*torn_bytes, "byte"),
+            Count(recovery.quarantined.len() as u64, "file"),
         );
     }
 }

@@ -2,6 +2,7 @@
 //! works on a running server's spool as well; and what an operator decides while none runs.
 
 use super::{Code, Failure};
+use crate::digits::Count;
 use crate::store::disk::{FileDisk, OpenError};
 use crate::store::files::segment_file;
 use crate::store::foresight::foresee;
@@ -118,8 +119,8 @@ fn listing(survey: &Survey) -> String {
         None => text.push_str("an empty spool\n"),
     }
     for segment in &survey.segments {
-        let (file, bytes) = (segment_file(segment.number), segment.bytes);
-        let _ = write!(text, "{file}  {bytes} bytes, {} letters", segment.letters);
+        let (bytes, letters) = (Count(segment.bytes, "byte"), Count(segment.letters, "letter"));
+        let _ = write!(text, "{}  {bytes}, {letters}", segment_file(segment.number));
         if segment.damaged_bytes > 0 {
             let _ = write!(text, ", {} bytes DAMAGED", segment.damaged_bytes);
         }
@@ -163,14 +164,21 @@ pub fn check(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let held: usize = survey.mailboxes.values().map(|mailbox| mailbox.held.len()).sum();
     let ready = survey.ready_bytes >> 10;
     let unused = survey.segments.last().map_or(0, |last| last.unused_bytes >> 10);
-    let (segments, damaged) = (survey.segments.len(), survey.damaged_bytes());
+    let missing: u64 = survey.missing.iter().map(|gap| gap.segments()).sum();
+    let missing = missing + survey.cut.len() as u64;
     let mut text = format!(
-        "{segments} segments, {bytes} bytes, {records} whole records, {letters} letters\n\
-         {waiting} letters waiting, {held} held\n\
+        "{}, {}, {}, {}\n\
+         {} waiting, {held} held\n\
          {ready} KiB of room ready, {unused} KiB more in the last segment\n\
-         {damaged} bytes damaged, {} segments missing, {} files in quarantine\n",
-        survey.missing.iter().map(|gap| gap.segments()).sum::<u64>() + survey.cut.len() as u64,
-        survey.quarantined.len()
+         {} damaged, {} missing, {} in quarantine\n",
+        Count(survey.segments.len() as u64, "segment"),
+        Count(bytes, "byte"),
+        Count(records, "whole record"),
+        Count(letters, "letter"),
+        Count(waiting as u64, "letter"),
+        Count(survey.damaged_bytes(), "byte"),
+        Count(missing, "segment"),
+        Count(survey.quarantined.len() as u64, "file"),
     );
     for gap in &survey.told {
         let _ = writeln!(text, "{gap}, as a start has told");
@@ -182,10 +190,11 @@ pub fn check(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     if foreseen.lost_places == 0 && survey.missing.is_empty() && survey.cut.is_empty() {
         return Ok(());
     }
-    let Recovery { lost_bytes, lost_letters, salvaged, .. } = &foreseen;
+    let lost_letters = Count(foreseen.lost_letters, "letter");
+    let Recovery { lost_bytes, salvaged, .. } = &foreseen;
     let message = format!(
         "the spool is damaged: {}; {lost_bytes} confirmed bytes are lost, in which {lost_letters} \
-         letters can be told; a server that starts on it saves {salvaged} whole records of what is \
+         can be told; a server that starts on it saves {salvaged} whole records of what is \
          damaged and tells readers what they lost",
         damaged_places(&survey, &foreseen)
     );

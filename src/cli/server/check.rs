@@ -4,6 +4,7 @@
 use super::{Server, cannot_listen, cannot_open_spool, cannot_replay, connections};
 use crate::cli::certificate::{self, Source};
 use crate::cli::{Code, Failure};
+use crate::digits::Count;
 use crate::limits::{BODY_BYTES, DESCRIPTORS_KEPT, UNSIGNED_FULL};
 use crate::net::would_listen;
 use crate::store::disk::{FileDisk, OpenError, would_open};
@@ -178,8 +179,8 @@ fn journal(server: &Server) -> Result<Vec<Finding>, Failure> {
     if server.strict && foreseen.lost_places > 0 {
         return Err(server.damaged(&foreseen));
     }
-    let (letters, bytes) = (foreseen.letters, foreseen.bytes);
-    let mut found = vec![Finding::Good(format!("{letters} letters in {bytes} bytes"))];
+    let (letters, bytes) = (Count(foreseen.letters, "letter"), Count(foreseen.bytes, "byte"));
+    let mut found = vec![Finding::Good(format!("{letters} in {bytes}"))];
     found.extend(foreseen.lines.iter().map(|line| Finding::Note(format!("would say: {line}"))));
     Ok(found)
 }
