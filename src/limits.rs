@@ -223,6 +223,9 @@ pub const TLS_HANDSHAKE_BYTES: usize = 16 << 10;
 pub const TLS_HANDSHAKES_A_TURN: usize = 8;
 /// Bytes of a file with certificates or a key: those of a long chain are a hundredth of it.
 pub const CERTIFICATE_FILE_BYTES: u64 = 1 << 20;
+/// Bytes of ciphertext read at once. TLS has so much room ready for a connection that idles; what
+/// it takes beyond that is counted.
+pub const TLS_READ_BYTES: u64 = 4 << 10;
 /// Bytes encrypted at once, before they are handed on.
 pub const TLS_WRITE_BYTES: usize = 64 << 10;
 

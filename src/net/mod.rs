@@ -23,4 +23,6 @@ pub use mio::net::TcpListener as Listener;
 pub use network::{Network, NotANetwork};
 pub use server::{Outside, Reload, Renew, Save, Server, Settings};
 pub use sys::{keep_memory_private, raise_descriptor_limit};
+#[cfg(feature = "tls")]
+pub use tls::{Brought, Session, Shaken};
 pub use tls::{Certificate, CertificateFault};

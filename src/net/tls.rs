@@ -5,13 +5,13 @@
 //! it, so that a port can count the very bytes that the peer's kernel acknowledges. No session is
 //! ever resumed: connections are few and long, and what would be kept for it is worth stealing.
 
-use crate::limits::{TLS_HANDSHAKE_BYTES, TLS_WRITE_BYTES};
+use crate::limits::{TLS_HANDSHAKE_BYTES, TLS_READ_BYTES, TLS_WRITE_BYTES};
 use crate::scram::{BINDING_BYTES, BINDING_LABEL, Binding};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig};
-use rustls::{HandshakeKind, ServerConnection};
+use rustls::{Error, HandshakeKind, ServerConnection};
 use std::fmt;
 use std::io::{ErrorKind, Read, Write as _};
 use std::sync::Arc;
@@ -84,27 +84,31 @@ impl Certificate {
     }
 
     /// A connection that begins.
-    pub(super) fn session(&self) -> Box<Session> {
+    pub fn session(&self) -> Box<Session> {
         let mut connection = ServerConnection::new(Arc::clone(&self.config))
             .expect("the first one could be made, and no two differ");
         connection.set_buffer_limit(Some(TLS_WRITE_BYTES));
-        Box::new(Session { connection, sealed: Vec::new(), sent: 0, held: 0 })
+        Box::new(Session { connection, sealed: Vec::new(), sent: 0, held: 0, unread: 0 })
     }
 }
 
 /// One connection's TLS.
-pub(super) struct Session {
+pub struct Session {
     connection: ServerConnection,
     /// Ciphertext for the kernel, from `sent` on.
     sealed: Vec<u8>,
     sent: usize,
-    /// Ciphertext that has come since something was last made of it.
+    /// Ciphertext that has come since something was last made of it; what came together with the
+    /// end of that is no more than an idle connection takes. Records without text count,
+    /// too, though they are not kept: who sends nothing else is the first to go.
     held: usize,
+    /// Text that was made of it and not taken yet.
+    unread: usize,
 }
 
 /// How far a handshake has come.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Shaken {
+pub enum Shaken {
     /// The peer's next message is awaited.
     Waiting,
     /// It is done, and this is what only the two ends know.
@@ -117,7 +121,7 @@ pub(super) enum Shaken {
 
 /// What a read has brought, besides text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Brought {
+pub enum Brought {
     /// There may be more.
     Some,
     /// The socket is empty, and so is what was decrypted.
@@ -131,7 +135,7 @@ pub(super) enum Brought {
 
 /// What came from a socket at once.
 enum Came {
-    Bytes,
+    Bytes(usize),
     Nothing,
     End,
     Fault,
@@ -139,16 +143,14 @@ enum Came {
 
 impl Session {
     /// Takes in what has come and answers it, up to the end of the handshake.
-    pub(super) fn shake(&mut self, socket: &mut impl Read) -> Shaken {
+    pub fn shake(&mut self, socket: &mut impl Read) -> Shaken {
         loop {
             match self.receive(socket) {
-                Came::Bytes => {}
+                Came::Bytes(_) => {}
                 Came::Nothing => return Shaken::Waiting,
                 Came::End | Came::Fault => return Shaken::Gone,
             }
-            let done = self.connection.process_new_packets();
-            self.collect();
-            if let Err(error) = done {
+            if let Err(error) = self.open() {
                 return Shaken::Failed(error.to_string());
             }
             if !self.connection.is_handshaking() {
@@ -171,7 +173,7 @@ impl Session {
 
     /// Reads text into `buffer`: how much, and what else there is to know. Of ciphertext it reads
     /// little more than `buffer` is long.
-    pub(super) fn read(&mut self, socket: &mut impl Read, buffer: &mut [u8]) -> (usize, Brought) {
+    pub fn read(&mut self, socket: &mut impl Read, buffer: &mut [u8]) -> (usize, Brought) {
         let (mut filled, mut budget) = (0, buffer.len());
         let (mut is_empty, mut is_broken) = (false, false);
         // What came in order before a fault is text like any other; the fault is met again.
@@ -182,6 +184,7 @@ impl Session {
                 Ok(count) => {
                     filled += count;
                     self.held = 0;
+                    self.unread = self.unread.saturating_sub(count);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock && is_broken => return broken(filled),
                 Err(e) if e.kind() == ErrorKind::WouldBlock && is_empty => {
@@ -191,16 +194,14 @@ impl Session {
                     if budget == 0 {
                         return (filled, Brought::Some);
                     }
-                    let before = self.held;
                     match self.receive(socket) {
-                        // The reader tells whether an end was to be expected.
-                        Came::Bytes | Came::End => {}
+                        Came::Bytes(count) => budget = budget.saturating_sub(count),
+                        // The reader tells whether it was to be expected.
+                        Came::End => {}
                         Came::Nothing => is_empty = true,
                         Came::Fault => return broken(filled),
                     }
-                    budget = budget.saturating_sub(self.held - before);
-                    is_broken = self.connection.process_new_packets().is_err();
-                    self.collect();
+                    is_broken = self.open().is_err();
                 }
                 Err(_) => return broken(filled),
             }
@@ -212,11 +213,12 @@ impl Session {
 
     fn receive(&mut self, socket: &mut impl Read) -> Came {
         loop {
-            match self.connection.read_tls(socket) {
+            let socket = socket.by_ref();
+            match self.connection.read_tls(&mut socket.take(TLS_READ_BYTES)) {
                 Ok(0) => return Came::End,
                 Ok(count) => {
                     self.held += count;
-                    return Came::Bytes;
+                    return Came::Bytes(count);
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Came::Nothing,
@@ -225,8 +227,16 @@ impl Session {
         }
     }
 
+    /// Makes of what has come what can be made of it, and answers it.
+    fn open(&mut self) -> Result<(), Error> {
+        let opened = self.connection.process_new_packets();
+        self.collect();
+        self.unread = opened?.plaintext_bytes_to_read();
+        Ok(())
+    }
+
     /// Encrypts `text`, all of it, and empties it. False: there is no encrypting any more.
-    pub(super) fn seal(&mut self, text: &mut Vec<u8>) -> bool {
+    pub fn seal(&mut self, text: &mut Vec<u8>) -> bool {
         let mut rest = &text[..];
         while !rest.is_empty() {
             match self.connection.writer().write(rest) {
@@ -240,7 +250,7 @@ impl Session {
     }
 
     /// Says that no more will come from here.
-    pub(super) fn say_goodbye(&mut self) {
+    pub fn say_goodbye(&mut self) {
         self.connection.send_close_notify();
         self.collect();
     }
@@ -256,12 +266,12 @@ impl Session {
     }
 
     /// What the kernel is to be given.
-    pub(super) fn sealed(&self) -> &[u8] {
+    pub fn sealed(&self) -> &[u8] {
         &self.sealed[self.sent..]
     }
 
     /// The kernel has taken so many bytes of it. Gives the buffer away that was emptied.
-    pub(super) fn sent(&mut self, count: usize) -> Option<Vec<u8>> {
+    pub fn sent(&mut self, count: usize) -> Option<Vec<u8>> {
         self.sent += count;
         if self.sent == self.sealed.len() {
             self.sent = 0;
@@ -275,14 +285,94 @@ impl Session {
     }
 
     /// Bytes that lie here for one end or the other, besides what an idle connection takes.
-    pub(super) fn weight(&self) -> usize {
-        self.sealed.capacity() + self.held
+    pub fn weight(&self) -> usize {
+        self.sealed.capacity() + self.held + self.unread
     }
 
     /// Lets go of what was to be written, and gives it away.
-    pub(super) fn forget(&mut self) -> Vec<u8> {
+    pub fn forget(&mut self) -> Vec<u8> {
         let mut sealed = std::mem::take(&mut self.sealed);
         sealed.drain(..std::mem::take(&mut self.sent));
         sealed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use std::io;
+
+    /// A server's end and a client's, which have shaken hands.
+    fn joined() -> (Box<Session>, ClientConnection) {
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let mut server = Certificate::from_pem(pem.as_bytes(), key.as_bytes()).unwrap().session();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        loop {
+            let shaken = server.shake(&mut Socket(&sealed(&mut client, b"")));
+            if let Shaken::Done(_) = shaken {
+                return (server, client);
+            }
+            assert_eq!(shaken, Shaken::Waiting);
+            let answer = server.forget();
+            client.read_tls(&mut &answer[..]).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+
+    /// What the client's kernel is given.
+    fn sealed(client: &mut ClientConnection, text: &[u8]) -> Vec<u8> {
+        client.writer().write_all(text).unwrap();
+        let mut bytes = vec![];
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    /// What has come, and no more for now.
+    struct Socket<'a>(&'a [u8]);
+
+    impl Read for Socket<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.is_empty() {
+                true => Err(ErrorKind::WouldBlock.into()),
+                false => self.0.read(buffer),
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_lies_here_is_weighed() {
+        let (mut server, mut client) = joined();
+        assert_eq!(server.weight(), 0, "who idles weighs nothing");
+        let record = sealed(&mut client, &[b'x'; 16_000]);
+        let (half, rest) = record.split_at(15_000);
+        let mut buffer = [0; 1_000];
+        let half = server.read(&mut Socket(half), &mut [0; 32_000]);
+        assert_eq!((half, server.weight()), ((0, Brought::All), 15_000), "half a record");
+        assert_eq!(server.read(&mut Socket(rest), &mut buffer), (1_000, Brought::Some));
+        assert_eq!(server.weight(), 15_000, "what there was no room for");
+        assert_eq!(server.read(&mut Socket(b""), &mut [0; 32_000]), (15_000, Brought::All));
+        assert_eq!(server.weight(), 0, "all is taken");
+        assert!(server.seal(&mut vec![b'y'; 100_000]));
+        assert!(server.weight() > 100_000, "what the kernel has not taken");
+        server.sent(60_000);
+        assert!(server.weight() > 40_000, "and what is left of it");
+        server.sent(server.sealed().len());
+        assert_eq!(server.weight(), 0, "nothing is left");
+        server.seal(&mut vec![b'y'; 1_000]);
+        server.forget();
+        assert_eq!(server.weight(), 0, "it was let go of");
     }
 }

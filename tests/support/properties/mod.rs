@@ -13,13 +13,15 @@ pub mod scram;
 pub mod session;
 pub mod stream;
 pub mod telnet;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod users;
 
 /// A subject: what its folder in `fuzz/corpus` is called, and what is tried.
 pub type Property = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: [Property; 9] = [
+pub const ALL: &[Property] = &[
     ("lines", lines::try_out),
     ("commands", commands::try_out),
     ("coded", coded::try_out),
@@ -29,6 +31,8 @@ pub const ALL: [Property; 9] = [
     ("scram", scram::try_out),
     ("stream", stream::try_out),
     ("session", session::try_out),
+    #[cfg(feature = "tls")]
+    ("tls", tls::try_out),
 ];
 
 /// Input that is taken apart from its front: what is chosen, and then what is tried.
@@ -55,10 +59,21 @@ impl<'a> Input<'a> {
         line
     }
 
+    /// A number of two bytes.
+    pub fn number(&mut self) -> usize {
+        usize::from(self.byte()) << 8 | usize::from(self.byte())
+    }
+
     /// The lengths of the pieces that the rest is cut into, again and again from the first.
     pub fn cuts(&mut self) -> Vec<usize> {
         let count = usize::from(self.byte() % 8) + 1;
         (0..count).map(|_| usize::from(self.byte()) + 1).collect()
+    }
+
+    /// The same, of pieces in which much is cut.
+    pub fn long_cuts(&mut self) -> Vec<usize> {
+        let count = usize::from(self.byte() % 4) + 1;
+        (0..count).map(|_| self.number() + 1).collect()
     }
 }
 
