@@ -78,3 +78,78 @@ pub(super) fn note_no_tls(stream: &TcpStream, why: &str) {
         Err(_) => info!("no TLS with somebody who has gone: {why}"),
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "tls")]
+mod tests {
+    use super::super::{News, Outside, Settings};
+    use super::*;
+    use crate::core::event::Saved;
+    use crate::core::hub::{Duplicate, Rules, SelfSend};
+    use crate::engine::Engine;
+    use crate::net::clock::Clock;
+    use crate::net::listen;
+    use crate::net::tls::Certificate;
+    use crate::store::disk::FileDisk;
+    use crate::store::spool::Config;
+    use mio::Events;
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+    use std::time::Duration;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    fn server(folder: &std::path::Path, now: Now) -> (Server<FileDisk>, SocketAddr) {
+        let rules = Rules {
+            idle_timeout_s: 0,
+            block_time_s: 0,
+            max_failures: 0,
+            self_send: SelfSend::Allowed,
+            duplicate: Duplicate::Refuse,
+            mailbox_letters: 1,
+            mailbox_bytes: 1,
+            password_rounds: 1,
+        };
+        let config = Config { spares: 0, ..Config::default() };
+        let disk = FileDisk::open(folder).unwrap();
+        let opened = Engine::open(disk, config, rules, vec![], now, &mut |_| Ok(()));
+        let settings = Settings { connections: 9, trusted: vec![], buffer_bytes: 9999, seed: 0 };
+        let mut server =
+            Server::new(opened.unwrap().0, listen(ANY_PORT).unwrap(), settings).unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let door = listen(ANY_PORT).unwrap();
+        let address = door.local_addr().unwrap();
+        let certificate = Certificate::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
+        server.listen_for_tls(door, certificate).unwrap();
+        (server, address)
+    }
+
+    #[test]
+    fn a_handshake_that_breaks_in_the_turn_of_a_stop_is_freed_once() {
+        let folder = std::env::temp_dir().join(format!("mms-handshake-{}", std::process::id()));
+        let clock = Clock::start();
+        let (mut server, address) = server(&folder, clock.now());
+        let mut outside =
+            Outside { reload: &mut || None, renew: &mut || None, save: &mut |_| Saved::Failed };
+        let mut half = TcpStream::connect(address).unwrap();
+        half.write_all(&[0x16, 3, 1]).unwrap();
+        let mut events = Events::with_capacity(9);
+        while !server.ports.iter().any(|(_, port)| !port.fresh) {
+            server.wait(&mut events, clock.now()).unwrap();
+            server.turn(&mut events, clock.now(), &mut outside).unwrap();
+        }
+        // It is reset, and the stop is the first to be heard of in that turn.
+        socket2::SockRef::from(&half).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(half);
+        server.look(&mut events, None).unwrap();
+        assert!(events.iter().any(mio::event::Event::is_error), "{events:?}");
+        server.give_up_handshakes();
+        server.turn(&mut events, clock.now(), &mut outside).unwrap();
+        assert!(matches!(server.news[..], [News::Closed(_, End::Broken)]), "{:?}", server.news);
+        server.look(&mut events, Some(Duration::ZERO)).unwrap();
+        server.turn(&mut events, clock.now(), &mut outside).unwrap();
+        assert!(server.ports.is_empty() && server.news.is_empty());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
