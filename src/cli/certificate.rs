@@ -4,7 +4,7 @@
 use super::{Code, Failure};
 use crate::client::known::Fingerprint;
 use crate::limits::CERTIFICATE_FILE_BYTES;
-use crate::net::Certificate;
+use crate::net::{Certificate, Moment, Standing};
 use crate::store::disk::{Disk as _, FileDisk};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use std::fs::{self, Metadata};
@@ -28,6 +28,24 @@ pub(super) struct Source<'a> {
 /// How the certificate is told: what clients compare.
 pub(super) fn shown(certificate: &Certificate) -> Fingerprint {
     Fingerprint(certificate.fingerprint())
+}
+
+/// What its operator should know of a certificate that clock and calendar speak against.
+pub(super) fn warning(certificate: &Certificate, file: &Path, unix_ms: u64) -> Option<String> {
+    let file = file.display();
+    let advice = "clients that look at it, such as those with --ca, turn away; those that know its \
+                  fingerprint do not";
+    match certificate.validity()?.standing(Moment::of_unix(unix_ms)) {
+        Standing::Valid => None,
+        Standing::Expired(to) => Some(format!(
+            "the certificate {file} has expired, on {to}: {advice}. Put a new one there, with its \
+             key, and send SIGHUP"
+        )),
+        Standing::NotYet(from) => Some(format!(
+            "the certificate {file} is not valid before {from}: {advice}. See whether the clock of \
+             this machine is right, or put another one there, with its key, and send SIGHUP"
+        )),
+    }
 }
 
 /// This program has TLS.

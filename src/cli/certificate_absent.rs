@@ -20,6 +20,10 @@ pub(super) fn shown(certificate: &Certificate) -> Fingerprint {
     Fingerprint(certificate.fingerprint())
 }
 
+pub(super) fn warning(certificate: &Certificate, _file: &Path, _unix_ms: u64) -> Option<String> {
+    certificate.validity().map(|_| String::new())
+}
+
 pub(super) fn is_possible() -> Result<(), Failure> {
     Err(absent())
 }

@@ -254,16 +254,17 @@ impl Server {
         };
         let failed = |e| Failure::new(Code::Io, format!("cannot set up the event loop: {e}"));
         let mut server = Loop::new(engine, listener, settings).map_err(failed)?;
-        let mut lines = vec![format!("listening on {address}")];
+        let (mut lines, mut warning) = (vec![format!("listening on {address}")], None);
         if let Some(((listener, address), certificate)) = tls {
             let fingerprint = certificate::shown(&certificate);
             lines.push(format!("listening on {address} with TLS, certificate {fingerprint}"));
+            warning = self.certificate_warning(&certificate, clock.now().unix_ms);
             server.listen_for_tls(listener, certificate).map_err(failed)?;
         }
-        self.tell(&lines, address, out);
+        self.tell(&lines, warning.as_deref(), address, out);
         let outside = Outside {
             reload: &mut || self.reload(&log),
-            renew: &mut || self.renew(),
+            renew: &mut || self.renew(clock.now().unix_ms),
             save: &mut |save| self.save(save),
         };
         server.run(&clock, outside).map_err(|e| self.disk_failed(&e))
@@ -300,12 +301,22 @@ impl Server {
 
     /// Tells where it listens, and who cannot come that way. Nobody may be reading it; whoever is
     /// waits for the first line.
-    fn tell(&self, lines: &[String], address: SocketAddr, out: &mut dyn Write) {
+    fn tell(
+        &self,
+        lines: &[String],
+        warning: Option<&str>,
+        address: SocketAddr,
+        out: &mut dyn Write,
+    ) {
         for line in lines {
             info!("{line}");
         }
+        if let Some(warning) = warning {
+            warn!("{warning}");
+        }
         log::logger().flush();
-        let mut text: String = lines.iter().map(|line| format!("mms: {line}\n")).collect();
+        let all = lines.iter().map(String::as_str).chain(warning);
+        let mut text: String = all.map(|line| format!("mms: {line}\n")).collect();
         if address.ip().is_loopback() {
             let others = match self.tls {
                 None => "--tls PORT lets others in, encrypted; --bind 0.0.0.0 as it is",
@@ -319,8 +330,13 @@ impl Server {
         _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
+    fn certificate_warning(&self, certificate: &Certificate, unix_ms: u64) -> Option<String> {
+        let own = self.spool.join(certificate::FILE);
+        certificate::warning(certificate, self.cert.as_deref().unwrap_or(&own), unix_ms)
+    }
+
     /// What SIGHUP asks for, of the certificate.
-    fn renew(&self) -> Option<Certificate> {
+    fn renew(&self, unix_ms: u64) -> Option<Certificate> {
         let own = self.spool.join(certificate::FILE);
         let source = match (&self.cert, &self.key) {
             (Some(chain), Some(key)) => Source { chain, key },
@@ -329,6 +345,9 @@ impl Server {
         match certificate::read(&source) {
             Ok(certificate) => {
                 info!("certificate read again: {}", certificate::shown(&certificate));
+                if let Some(warning) = self.certificate_warning(&certificate, unix_ms) {
+                    warn!("{warning}");
+                }
                 Some(certificate)
             }
             Err(e) => {

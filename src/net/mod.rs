@@ -16,6 +16,7 @@ mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "tls_absent.rs"]
 mod tls;
+mod validity;
 
 pub use clock::Clock;
 pub use listen::{listen, would_listen};
@@ -26,3 +27,4 @@ pub use sys::{keep_memory_private, raise_descriptor_limit};
 #[cfg(feature = "tls")]
 pub use tls::{Brought, Session, Shaken};
 pub use tls::{Certificate, CertificateFault};
+pub use validity::{Moment, Standing, Validity};

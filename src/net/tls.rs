@@ -5,6 +5,7 @@
 //! it, so that a port can count the very bytes that the peer's kernel acknowledges. No session is
 //! ever resumed: connections are few and long, and what would be kept for it is worth stealing.
 
+use super::validity::Validity;
 use crate::limits::{TLS_HANDSHAKE_BYTES, TLS_READ_BYTES, TLS_WRITE_BYTES};
 use crate::scram::{BINDING_BYTES, BINDING_LABEL, Binding};
 use rustls::crypto::ring::default_provider;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub struct Certificate {
     config: Arc<ServerConfig>,
     fingerprint: [u8; 32],
+    validity: Option<Validity>,
 }
 
 /// Why there is no certificate.
@@ -60,7 +62,7 @@ impl Certificate {
         let chain: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(chain).collect();
         let chain = chain.map_err(|_| CertificateFault::NoCertificate)?;
         let first = chain.first().ok_or(CertificateFault::NoCertificate)?;
-        let fingerprint = crate::crypto::sha256(first);
+        let (fingerprint, validity) = (crate::crypto::sha256(first), Validity::of(first));
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateFault::NoKey)?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -74,13 +76,19 @@ impl Certificate {
         config.require_ems = true;
         let config = Arc::new(config);
         ServerConnection::new(Arc::clone(&config)).map_err(|e| unusable(&e))?;
-        Ok(Self { config, fingerprint })
+        Ok(Self { config, fingerprint, validity })
     }
 
     /// SHA-256 of the server's own certificate, by which a client knows it again.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint
+    }
+
+    /// From when to when it is valid, if it tells that.
+    #[must_use]
+    pub fn validity(&self) -> Option<Validity> {
+        self.validity
     }
 
     /// A connection that begins.

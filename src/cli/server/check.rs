@@ -6,7 +6,7 @@ use crate::cli::certificate::{self, Source};
 use crate::cli::{Code, Failure};
 use crate::digits::Count;
 use crate::limits::{BODY_BYTES, DESCRIPTORS_KEPT, UNSIGNED_FULL};
-use crate::net::would_listen;
+use crate::net::{Clock, would_listen};
 use crate::store::disk::{FileDisk, OpenError, would_open};
 use crate::store::foresight::foresee;
 use crate::store::users;
@@ -116,7 +116,9 @@ fn tls(server: &Server) -> Result<Vec<Finding>, Failure> {
     };
     let certificate = certificate::read(&source)?;
     let text = format!("{}: {}", source.chain.display(), certificate::shown(&certificate));
-    Ok(vec![door, Finding::Good(text)])
+    let now = Clock::start().now();
+    let warning = certificate::warning(&certificate, source.chain, now.unix_ms);
+    Ok([door, Finding::Good(text)].into_iter().chain(warning.map(Finding::Note)).collect())
 }
 
 fn spool(server: &Server) -> Result<Vec<Finding>, Failure> {

@@ -6,7 +6,7 @@
 
 use super::{Input, pieces};
 use mms::limits::{TLS_HANDSHAKE_BYTES, TLS_READ_BYTES, TLS_WRITE_BYTES};
-use mms::net::{Brought, Certificate, Session, Shaken};
+use mms::net::{Brought, Certificate, Moment, Session, Shaken, Standing, Validity};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Error, RootCertStore, SupportedProtocolVersion};
@@ -31,11 +31,12 @@ const NEW_KEYS: usize = 8;
 
 pub fn try_out(bytes: &[u8]) {
     let mut input = Input(bytes);
-    match input.byte() % 4 {
+    match input.byte() % 5 {
         0 => any_bytes(input),
         1 => bytes_behind_a_greeting(input),
         2 => forged_handshake(input),
-        _ => conversation(input),
+        3 => conversation(input),
+        _ => dates_of_a_certificate(input),
     }
 }
 
@@ -247,6 +248,26 @@ fn bytes_behind_a_greeting(mut input: Input<'_>) {
     let end = server.hear(&mut Wire::new(pieces(input.0, &cuts), ending));
     assert!(matches!(end, End::Shaking | End::Gone | End::Failed), "{end:?}");
     assert!(!server.shaken && server.answer().len() <= ANSWER_BYTES);
+}
+
+/// Whatever is done to a certificate, its dates are read or not.
+fn dates_of_a_certificate(mut input: Input<'_>) {
+    let mut bytes = party().1.to_vec();
+    let whole = Validity::of(&bytes).expect("a whole one has them");
+    let now = Moment::of_unix(1_800_000_000_000);
+    assert_eq!(whole.standing(now), Standing::Valid);
+    let (from, length) = (input.number() % bytes.len(), usize::from(input.byte() % 8));
+    let to = (from + length).min(bytes.len());
+    bytes.splice(from..to, input.0.iter().copied());
+    for bytes in [&bytes, input.0] {
+        let Some(found) = Validity::of(bytes) else { continue };
+        assert!(found.from.to_string().ends_with(" UTC"));
+        match found.standing(now) {
+            Standing::Valid => assert!(found.from <= now && now <= found.to),
+            Standing::NotYet(from) => assert!(now < from && from == found.from),
+            Standing::Expired(to) => assert!(to < now && to == found.to),
+        }
+    }
 }
 
 // ---- a client --------------------------------------------------------------------------------
