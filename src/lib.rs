@@ -122,6 +122,7 @@
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
 //! | `net::ports::secure` | the same where TLS stands between the text and the socket |
 //! | `net::tls` | what TLS is at the server: a certificate, a session, its bytes |
+//! | `net::validity` | from when to when a certificate is valid |
 //! | `net::tls_absent`, `client::tls_absent` | in the place of TLS, in a build without it |
 //! | `net::saves` | changes of the password file, without waiting for whoever has it locked |
 //! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |
@@ -150,6 +151,7 @@
 //! | `bench::machine`, `bench::clock`, `bench::trouble` | one thing each |
 //! | **[`cli`]** | **the command line, one file a subcommand** |
 //! | `cli::account`, `cli::report` | what the commands for scripts share, and what they tell |
+//! | `cli::trust` | whether the way is TLS, and by what the server is known |
 //! | `cli::bench::suite`, `shown` | several measurements at once, and how they are shown |
 //! | `cli::server::check` | what a start would find, as a list of checks |
 //! | `cli::spool::export`, `custody` | what is written out of a spool, and decided over letters |

@@ -271,6 +271,9 @@ pub const USERS_FILE_BYTES: u64 = 256 << 20;
 pub const USERS_LINE_BYTES: usize = 1024;
 /// How long an edit of the password file waits for another one to finish, in milliseconds.
 pub const USERS_LOCK_MS: u64 = 10_000;
+/// Time that others have, in milliseconds, to take note of a server whose certificate they see
+/// for the first time: a hundred of them, each with two flushes to a slow disk.
+pub const KNOWN_HOSTS_LOCK_MS: u64 = 10_000;
 /// Pause between two tries at the lock of the password file, in milliseconds: the server waits for
 /// nothing but its sockets, so it comes back later.
 pub const USERS_RETRY_MS: u64 = 20;

@@ -1,12 +1,12 @@
 //! What the commands for scripts have in common: which server, as whom, with what; and which exit
 //! code tells a script what went wrong.
 
+use super::trust::TlsArgs;
 use super::{Code, Failure};
 use crate::client::keys::{self, KeysError};
-use crate::client::known::{Fingerprint, KnownHosts};
 use crate::client::link::{Credential, Login, Password, Why};
 use crate::client::oneshot::Trouble;
-use crate::client::trust::{Distrust, Route, Security, Trust};
+use crate::client::trust::{Distrust, Route};
 use crate::limits::PASSWORD_BYTES;
 use crate::proto::coded_client::Kind;
 use crate::proto::name::UserName;
@@ -45,48 +45,6 @@ pub struct ServerArg {
     server: String,
     #[command(flatten)]
     tls: TlsArgs,
-}
-
-/// Whether the way there is TLS, and by what the server is known.
-#[derive(Clone, Debug, Default, Args)]
-pub struct TlsArgs {
-    /// Connect over TLS. The server is known by the certificate that it shows at the first time;
-    /// that is kept in known_hosts in $XDG_DATA_HOME/mms or ~/.local/share/mms.
-    #[arg(long, env = "MMS_TLS", value_parser = clap::builder::FalseyValueParser::new())]
-    tls: bool,
-    /// The same, with the server that has the certificate of this fingerprint.
-    #[arg(long, value_name = "SHA256:…", env = "MMS_TLS_FINGERPRINT", conflicts_with = "ca")]
-    tls_fingerprint: Option<Fingerprint>,
-    /// The same, with the server for whose name one of the certificates in this PEM file vouches.
-    #[arg(long, value_name = "FILE", env = "MMS_CA")]
-    ca: Option<PathBuf>,
-}
-
-impl TlsArgs {
-    fn is_wanted(&self) -> bool {
-        self.tls || self.tls_fingerprint.is_some() || self.ca.is_some()
-    }
-
-    /// The way to this server.
-    pub fn route(&self, address: &str) -> Result<Route, Failure> {
-        let wrong = |message: String| Failure::new(Code::Config, message);
-        let security = match (self.tls_fingerprint, &self.ca) {
-            _ if !self.is_wanted() => Security::Plain,
-            (Some(fingerprint), _) => Security::Tls(Trust::Pinned(fingerprint)),
-            (None, Some(path)) => {
-                let read = std::fs::read(path);
-                let pem = read.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
-                Security::Tls(Trust::Authority(pem, path.clone()))
-            }
-            (None, None) => {
-                let nowhere = "nowhere to keep who is known: neither HOME nor XDG_DATA_HOME names \
-                               an absolute folder; give --tls-fingerprint or --ca";
-                let folder = data_folder().ok_or_else(|| wrong(nowhere.into()))?;
-                Security::Tls(Trust::FirstUse(KnownHosts::new(&folder)))
-            }
-        };
-        Ok(Route { address: address.into(), security, tell })
-    }
 }
 
 impl ServerArg {

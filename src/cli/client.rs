@@ -1,6 +1,7 @@
 //! `mms client`: the companion of a person at a terminal, or of a program behind a pipe.
 
-use super::account::{self, Account, TlsArgs, failure};
+use super::account::{self, Account, failure};
+use super::trust::TlsArgs;
 use super::{Code, Failure};
 use crate::client::link::{Credential, Login, Why};
 use crate::client::model::End;

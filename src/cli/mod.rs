@@ -15,6 +15,7 @@ mod report;
 pub mod send;
 pub mod server;
 pub mod spool;
+pub mod trust;
 pub mod user;
 pub mod who;
 

@@ -6,12 +6,15 @@
 //! ```
 
 use crate::crypto::HASH_BYTES;
+use crate::limits::KNOWN_HOSTS_LOCK_MS;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// The file's name in the folder of what is kept.
 const FILE: &str = "known_hosts";
@@ -19,6 +22,11 @@ const FILE: &str = "known_hosts";
 const FILE_BYTES_MOST: u64 = 1 << 20;
 /// What a fingerprint begins with.
 const PREFIX: &str = "SHA256:";
+
+/// What openssl calls it, in its own line.
+const OPENSSL_NAME: &str = "sha256 Fingerprint";
+/// Milliseconds between two looks whether the file can be changed.
+const LOCK_RETRY_MS: u64 = 10;
 
 /// SHA-256 of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +42,15 @@ impl fmt::Display for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = String;
 
-    /// As we write it, or as `openssl x509 -fingerprint -sha256` does.
+    /// As we write it, or as `openssl x509 -fingerprint -sha256` does, the whole line or what
+    /// stands behind its `=`.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             String::from("a fingerprint is SHA256: and 64 digits from 0 to f, as the server tells")
+        };
+        let text = match text.trim().split_once('=') {
+            Some((name, digits)) if name.eq_ignore_ascii_case(OPENSSL_NAME) => digits,
+            _ => text.trim(),
         };
         let begins = text.get(..PREFIX.len()).is_some_and(|it| it.eq_ignore_ascii_case(PREFIX));
         let digits = if begins { &text[PREFIX.len()..] } else { text };
@@ -103,7 +116,8 @@ impl KnownHosts {
             .create(&self.folder)
             .map_err(|error| self.told(&error))?;
         // Of many that meet a server at once the first one writes, and all others find it.
-        let lock = self.locked().map_err(|error| self.told(&error))?;
+        let file = self.file().map_err(|error| self.told(&error))?;
+        let lock = locked(&file)?;
         let text = self.text()?;
         let known = match find(&text, server).map_err(|fault| self.told(&fault))? {
             Some(known) if known == shown => Known::Already,
@@ -111,7 +125,7 @@ impl KnownHosts {
             None => {
                 let line_end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
                 let text = format!("{text}{line_end}{server} {shown}\n");
-                self.replace(&text).map_err(|error| self.told(&error))?;
+                replace(&file, &text).map_err(|error| self.told(&error))?;
                 Known::New
             }
         };
@@ -141,27 +155,67 @@ impl KnownHosts {
         Ok(text)
     }
 
-    fn locked(&self) -> io::Result<File> {
-        let path = self.folder.join(format!("{FILE}.lock"));
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        file.lock()?;
-        Ok(file)
-    }
-
-    /// Only while it is locked.
-    fn replace(&self, text: &str) -> io::Result<()> {
-        let temporary = self.folder.join(format!("{FILE}.tmp"));
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
+    /// The file itself, where its name in the folder is a link to another place.
+    fn file(&self) -> io::Result<PathBuf> {
+        let path = self.path();
+        match fs::canonicalize(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            other => return other,
         }
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, self.path())?;
-        File::open(&self.folder)?.sync_all()
+        match fs::symlink_metadata(&path) {
+            Ok(_) => Err(io::Error::new(
+                ErrorKind::NotFound,
+                "it is a symbolic link to a file that is not there; make that file, or remove the \
+                 link",
+            )),
+            Err(_) => Ok(path),
+        }
+    }
+}
+
+/// The file, with something behind its name.
+fn beside(file: &Path, end: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Waits until nobody else changes the file, but not for ever.
+#[allow(clippy::disallowed_methods)] // whoever meets a server has nothing else to do meanwhile
+fn locked(file: &Path) -> Result<File, String> {
+    let path = beside(file, ".lock");
+    let told = |fault: &dyn fmt::Display| format!("{}: {fault}", path.display());
+    let mut options = OpenOptions::new();
+    let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let lock = lock.map_err(|error| told(&error))?;
+    for _ in 0..KNOWN_HOSTS_LOCK_MS / LOCK_RETRY_MS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(LOCK_RETRY_MS)),
+            Err(TryLockError::Error(error)) => return Err(told(&error)),
+        }
+    }
+    let seconds = KNOWN_HOSTS_LOCK_MS / 1000;
+    Err(told(&format!(
+        "another program has had it locked for {seconds} s; end that one, then try again"
+    )))
+}
+
+/// Only while it is locked.
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let temporary = beside(file, ".tmp");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    let mut written = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+    written.write_all(text.as_bytes())?;
+    written.sync_all()?;
+    fs::rename(&temporary, file)?;
+    match file.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
 }
 
@@ -192,6 +246,11 @@ mod tests {
         let bytes: Vec<String> = ours.0.iter().map(|byte| format!("{byte:02X}")).collect();
         assert_eq!(bytes.join(":").parse(), Ok(ours));
         assert_eq!(format!("sha256:{}", bytes.join(":")).parse(), Ok(ours));
+        for name in ["sha256 Fingerprint", "SHA256 Fingerprint"] {
+            assert_eq!(format!("{name}={}\n", bytes.join(":")).parse(), Ok(ours));
+        }
+        let other = format!("sha1 Fingerprint={}", bytes.join(":"));
+        assert!(other.parse::<Fingerprint>().is_err());
         for wrong in ["", "SHA256:", &text[..70], &format!("{text}0"), &text.replace('8', "g"), "ä"]
         {
             assert!(wrong.parse::<Fingerprint>().is_err(), "{wrong}");

@@ -8,6 +8,7 @@ use super::trust::{Distrust, Route, Trust};
 use crate::crypto::sha256;
 use crate::proto::foreign::TLS_HANDSHAKE;
 use crate::scram::{BINDING_BYTES, BINDING_LABEL, Binding};
+use crate::time::date;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
@@ -201,8 +202,40 @@ fn no_tls(first: &[u8], mut socket: &TcpStream, left: &dyn Fn() -> Duration) -> 
 fn unshaken(error: &io::Error) -> Trouble {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
-        Some(Error::InvalidCertificate(why)) => Trouble::Tls(Distrust::Unverified(why.to_string())),
+        Some(Error::InvalidCertificate(why)) => Trouble::Tls(Distrust::Unverified(unverified(why))),
         _ => fault(error),
+    }
+}
+
+/// What is wrong with a certificate, and what can be done about it.
+fn unverified(why: &CertificateError) -> String {
+    let day = |time: &UnixTime| {
+        let (year, month, day) = date(time.as_secs() / 86_400);
+        format!("{year:04}-{month:02}-{day:02}")
+    };
+    let who_runs_it = "whoever runs the server must put a new one there";
+    let by_sight = "know the server by --tls-fingerprint in the place of --ca";
+    match why {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("it has expired, on {}; {who_runs_it}", day(not_after))
+        }
+        CertificateError::Expired => format!("it has expired; {who_runs_it}"),
+        CertificateError::NotValidYetContext { not_before, .. } => format!(
+            "it is not valid before {}; see whether the clock of this machine is right",
+            day(not_before)
+        ),
+        CertificateError::NotValidForNameContext { .. } | CertificateError::NotValidForName => {
+            format!("{why}; call the server by a name that it has there, or {by_sight}")
+        }
+        CertificateError::UnknownIssuer => format!(
+            "no certificate in the file of --ca vouches for it; give that of the authority that \
+             does, or {by_sight}"
+        ),
+        // Where it comes from is not named here, but by its name.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            format!("it is made for an authority, and a server must not use it; {by_sight}")
+        }
+        _ => why.to_string(),
     }
 }
 

@@ -264,3 +264,138 @@ fn keys_are_read_as_openssl_writes_them() {
         assert!(output.status.success(), "{key}: {output:?}");
     }
 }
+
+/// A certificate for localhost that is valid from one year to another, and its key.
+fn valid(from: i32, to: i32) -> (String, String) {
+    let mut params = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(from, 1, 2);
+    params.not_after = rcgen::date_time_ymd(to, 3, 4);
+    let key = rcgen::KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_certificate_whose_time_is_not_now_is_told_of_and_used() {
+    const LATE: &str = "has expired, on 2021-03-04 00:00:00 UTC";
+    const EARLY: &str = "is not valid before 2090-01-02 00:00:00 UTC";
+    let ((old, old_key), (new, new_key)) = (valid(2020, 2021), valid(2090, 2091));
+    let folder = Folder::new();
+    folder.write("users", &users_file(&["fred"]));
+    folder.write("chain", &old);
+    folder.write("key", &old_key);
+    let options = ["--tls", "0", "--cert", "chain", "--key", "key"];
+    let output = run(mms(&folder).args(["server", "0", "users", "--check"]).args(options));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let note = format!("note  tls: the certificate chain {LATE}: ");
+    assert!(output.status.success() && text.contains(&note), "{output:?}");
+    let server = Server::start_in(folder, &options);
+    server.logs(&format!("the certificate chain {LATE}: "));
+    let (at, fingerprint) = server.tls.clone().unwrap();
+    let localhost = format!("localhost:{}", at.port());
+    for arguments in [&["--tls"][..], &["--tls-fingerprint", &fingerprint]] {
+        let output = run(ping(&server, &localhost).args(arguments));
+        assert!(output.status.success(), "{output:?}");
+    }
+    let refuses = |words: &str| {
+        let output = run(ping(&server, &localhost).args(["--ca", "chain"]));
+        let text = told(&output);
+        assert_eq!(output.status.code(), Some(76), "{text}");
+        assert!(text.contains(words) && text.contains("nothing was sent"), "{text}");
+    };
+    refuses("it has expired, on 2021-03-04; whoever runs the server");
+    server.folder.write("chain", &new);
+    server.folder.write("key", &new_key);
+    server.signal("HUP");
+    server.logs(&format!("the certificate chain {EARLY}: "));
+    refuses("it is not valid before 2090-01-02; see whether the clock");
+    // One that is in its time is nothing to warn of, and the server's own is.
+    let warned = |server: &Server| server.log().matches("turn away").count();
+    assert_eq!(warned(&server), 2, "{}", server.log());
+    assert_eq!(warned(&start(&["fred"])), 0);
+}
+
+#[test]
+fn why_an_authority_does_not_help_is_said_in_words() {
+    let mut params = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let folder = Folder::new();
+    folder.write("users", &users_file(&["fred"]));
+    folder.write("chain", &params.self_signed(&key).unwrap().pem());
+    folder.write("key", &key.serialize_pem());
+    let server = Server::start_in(folder, &["--tls", "0", "--cert", "chain", "--key", "key"]);
+    let another = start(&["fred"]);
+    another.folder.write("other", &valid(2020, 2090).0);
+    for (server, ca, words) in [
+        (&server, "chain", "it is made for an authority, and a server must not use it; know the"),
+        (&another, "other", "no certificate in the file of --ca vouches for it; give that of the"),
+    ] {
+        let port = tls_port(server).port();
+        let output = run(ping(server, &format!("localhost:{port}")).args(["--ca", ca]));
+        assert_eq!(output.status.code(), Some(76), "{output:?}");
+        assert!(told(&output).contains(words), "{output:?}");
+        assert!(told(&output).contains("--tls-fingerprint"), "{output:?}");
+    }
+}
+
+#[test]
+fn an_argument_goes_before_the_environment_and_an_empty_variable_is_none() {
+    let server = start(&["fred"]);
+    let (at, right) = server.tls.clone().unwrap();
+    let at = at.to_string();
+    let wrong = right.replace(&right[7..], &"0".repeat(64));
+    let (pem, nobody) = ("spool/tls.pem", "no-such-file");
+    let ended = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = ping(&server, &at);
+        let output = run(command.args(arguments).envs(variables.iter().copied()));
+        (output.status.code().unwrap(), told(&output))
+    };
+    for (arguments, variables, code) in [
+        (&["--tls-fingerprint", &*right][..], &[("MMS_CA", nobody)][..], 0),
+        (&["--ca", pem], &[("MMS_TLS_FINGERPRINT", &*wrong)], 0),
+        (&["--tls-fingerprint", &right], &[("MMS_TLS_FINGERPRINT", &wrong)], 0),
+        (&["--tls-fingerprint", &wrong], &[("MMS_CA", pem)], 76),
+        (&[], &[("MMS_CA", pem)], 0),
+        (&[], &[("MMS_CA", ""), ("MMS_TLS_FINGERPRINT", &right)], 0),
+        (&[], &[("MMS_CA", pem), ("MMS_TLS_FINGERPRINT", "")], 0),
+        (&["--tls"], &[("MMS_CA", ""), ("MMS_TLS_FINGERPRINT", "")], 0),
+        (&[], &[("MMS_CA", pem), ("MMS_TLS_FINGERPRINT", &right)], 64),
+        (&["--ca", pem, "--tls-fingerprint", &right], &[], 64),
+        (&["--tls-fingerprint", ""], &[], 64),
+        (&["--ca", ""], &[("MMS_TLS_FINGERPRINT", &right)], 64),
+    ] {
+        let (ended, text) = ended(arguments, variables);
+        assert_eq!(ended, code, "{arguments:?} {variables:?} {text}");
+        assert!(code != 64 || text.contains("--ca") || text.contains("fingerprint"), "{text}");
+    }
+}
+
+#[test]
+fn known_hosts_may_be_a_link_and_is_not_waited_for_without_end() {
+    let server = start(&["fred"]);
+    let (at, fingerprint) = server.tls.clone().unwrap();
+    let at = at.to_string();
+    let kept = "home/.local/share/mms";
+    for folder in [kept, "dotfiles"] {
+        fs::create_dir_all(server.folder.path(folder)).unwrap();
+    }
+    let known = server.folder.path(kept).join("known_hosts");
+    std::os::unix::fs::symlink(server.folder.path("dotfiles/servers"), &known).unwrap();
+    let output = run(ping(&server, &at).arg("--tls"));
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert!(told(&output).contains("link to a file that is not there"), "{output:?}");
+    server.folder.write("dotfiles/servers", "# mine\n");
+    let lock = fs::File::create(server.folder.path("dotfiles/servers.lock")).unwrap();
+    lock.lock().unwrap();
+    let output = run(ping(&server, &at).args(["--tls", "--timeout", "15"]));
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert!(
+        told(&output).contains("servers.lock: another program has had it locked"),
+        "{output:?}"
+    );
+    assert_eq!(server.folder.read("dotfiles/servers"), "# mine\n");
+    drop(lock);
+    assert!(run(ping(&server, &at).arg("--tls")).status.success());
+    assert_eq!(server.folder.read("dotfiles/servers"), format!("# mine\n{at} {fingerprint}\n"));
+    assert!(fs::symlink_metadata(&known).unwrap().is_symlink(), "the link stays");
+}
