@@ -13,6 +13,10 @@ use support::server::{Client, Folder, PASSWORD, Server, eventually, run};
 
 /// Only this host is trusted, so that guests from others are strangers.
 const STRANGERS: [&str; 2] = ["--trusted", "127.0.0.1"];
+#[cfg(feature = "tls")]
+const ALL_DOORS: [&str; 4] = ["--trusted", "127.0.0.1", "--tls", "0"];
+#[cfg(not(feature = "tls"))]
+const ALL_DOORS: [&str; 2] = STRANGERS;
 
 const FILTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/fail2ban/mms.conf");
 
@@ -59,6 +63,12 @@ fn make_all_of_them(server: &Server) {
         client.stream.write_all(bytes).unwrap();
         client.rest();
     }
+    for (n, bytes) in [(8, &b"EHLO x\r\n"[..]), (9, &[0x16, 3, 1, 0, 4, 2, 0, 0, 0])] {
+        let Some((address, _)) = &server.tls else { break };
+        let mut client = server.connect_to(*address, host(n));
+        client.stream.write_all(bytes).unwrap();
+        std::io::copy(&mut client.stream, &mut std::io::sink()).unwrap();
+    }
     let mut client = greeted(server, host(6));
     client.stream.write_all(&b"help\r\n".repeat(1000)).unwrap();
     server.logs("[security] dismissed from 127.5.0.6: too much before sign-in");
@@ -82,12 +92,15 @@ fn make_all_of_them(server: &Server) {
 
 #[test]
 fn every_event_stands_in_the_readme_and_comes_as_it_says() {
-    let server = Server::start(&["fred", "tim"], &STRANGERS);
+    let server = Server::start(&["fred", "tim"], &ALL_DOORS);
     make_all_of_them(&server);
     let told = events(&server.log());
     let readme = include_str!("../README.md");
     let rows = readme.lines().filter_map(|line| line.strip_prefix("| `[security] "));
-    let rows: BTreeSet<&str> = rows.filter_map(|row| row.split(' ').next()).collect();
+    let mut rows: BTreeSet<&str> = rows.filter_map(|row| row.split(' ').next()).collect();
+    if server.tls.is_none() {
+        assert!(rows.remove("handshake-failed"), "a program without TLS has no handshakes");
+    }
     let words: BTreeSet<&str> = told.iter().map(|(_, word, _)| &word[..]).collect();
     assert_eq!(words, rows, "{}", server.log());
     for (level, word, address) in [
@@ -107,6 +120,10 @@ fn every_event_stands_in_the_readme_and_comes_as_it_says() {
         let event = (level.to_owned(), word.to_owned(), address.to_string());
         assert!(told.contains(&event), "{event:?} not in {told:#?}");
     }
+    for (word, address) in [("other-protocol", host(8)), ("handshake-failed", host(9))] {
+        let event = ("WARN".to_owned(), word.to_owned(), address.to_string());
+        assert_eq!(told.contains(&event), server.tls.is_some(), "{event:?} in {told:#?}");
+    }
 }
 
 /// What fail2ban would hold against whom: the addresses of the lines that its filter matches.
@@ -125,11 +142,12 @@ fn held_against(log: &Path) -> Option<Vec<String>> {
 
 #[test]
 fn fail2ban_hears_of_those_who_guess_and_of_nobody_else() {
-    let server = Server::start(&["fred", "tim"], &STRANGERS);
+    let server = Server::start(&["fred", "tim"], &ALL_DOORS);
     make_all_of_them(&server);
     let Some(found) = held_against(&server.folder.path("server.log")) else { return };
     let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
-    for n in [1, 2, 4, 5, 6, 7] {
+    let over_tls: &[u8] = if server.tls.is_some() { &[8, 9] } else { &[] };
+    for n in [1, 2, 4, 5, 6, 7].iter().chain(over_tls).copied() {
         assert!(found.contains(&*host(n).to_string()), "{n} {found:?}");
     }
     // The one had the right password; the others met a crowd.

@@ -36,7 +36,12 @@ struct Given {
     )]
     tls_fingerprint: Option<Value<Fingerprint>>,
     /// The same, with the server for whose name one of the certificates in this PEM file vouches.
-    #[arg(long, value_name = "FILE", env = "MMS_CA", value_parser = OsStringValueParser::new().map(file))]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MMS_CA",
+        value_parser = OsStringValueParser::new().map(file)
+    )]
     ca: Option<Value<PathBuf>>,
 }
 

@@ -5,7 +5,7 @@
 
 mod secure;
 
-pub(super) use secure::Step;
+pub(super) use secure::{NoTls, Step};
 
 use super::guard::Stranger;
 use super::sys;

@@ -8,7 +8,7 @@ mod speak;
 use super::clock::Clock;
 use super::guard::{Guard, Turned};
 use super::network::Network;
-use super::ports::{Phase, Port, Seen};
+use super::ports::{NoTls, Phase, Port, Seen};
 use super::saves::Saves;
 use super::signals::{Wish, Wishes};
 use super::tls::Certificate;
@@ -472,7 +472,7 @@ impl<D: Disk> Server<D> {
         let Some(port) = self.ports.get_mut(key(conn)) else { return };
         port.armed.fired();
         if matches!(port.phase, Phase::Handshaking { until } if until <= now) {
-            note_no_tls(&port.stream, "it took too long");
+            note_no_tls(&port.stream, &NoTls::TooSlow);
         }
         if let Seen::Acknowledged(through) = port.due(now) {
             self.news.push(News::Acknowledged(conn, through));

@@ -123,8 +123,21 @@ pub enum Shaken {
     Done(Binding),
     /// The peer is gone.
     Gone,
+    /// The peer does not trust the certificate, or speaks no TLS that is spoken here.
+    Disagreed(String),
     /// The peer did what no peer may.
     Failed(String),
+}
+
+impl From<Error> for Shaken {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::AlertReceived(_) | Error::PeerIncompatible(_) => {
+                Self::Disagreed(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 /// What a read has brought, besides text.
@@ -159,7 +172,7 @@ impl Session {
                 Came::End | Came::Fault => return Shaken::Gone,
             }
             if let Err(error) = self.open() {
-                return Shaken::Failed(error.to_string());
+                return error.into();
             }
             if !self.connection.is_handshaking() {
                 return self.binding().map_or_else(Shaken::Failed, Shaken::Done);

@@ -55,6 +55,7 @@ pub(super) enum Shaken {
     Waiting,
     Done(Binding),
     Gone,
+    Disagreed(String),
     Failed(String),
 }
 

@@ -239,9 +239,15 @@ impl Server {
 
     /// A client with this address, such as 127.0.0.2.
     pub fn connect_from(&self, from: Ipv4Addr) -> Client {
-        self.connect_with(|socket| {
-            socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into()).unwrap();
-        })
+        self.connect_to(self.address, from)
+    }
+
+    /// The same to another of its ports.
+    pub fn connect_to(&self, to: SocketAddr, from: Ipv4Addr) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        Client::new(socket.into())
     }
 
     /// A client whose socket is prepared before it connects.

@@ -335,6 +335,9 @@ fn why_an_authority_does_not_help_is_said_in_words() {
         assert_eq!(output.status.code(), Some(76), "{output:?}");
         assert!(told(&output).contains(words), "{output:?}");
         assert!(told(&output).contains("--tls-fingerprint"), "{output:?}");
+        // It may be anybody's browser that does not trust it.
+        server.logs("no TLS with 127.0.0.1: received fatal alert");
+        assert!(!server.log().contains("[security]"), "{}", server.log());
     }
 }
 

@@ -27,7 +27,7 @@ fn whoever_speaks_no_tls_is_told_so_in_words() {
     let output = run(ping(&server, &plain).arg("--tls"));
     assert_eq!(output.status.code(), Some(76));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no TLS there"), "{output:?}");
-    server.logs("no TLS with 127.0.0.1: that is no TLS");
+    server.logs("[security] other-protocol from 127.0.0.1: no TLS");
     server.signed_in("fred");
 }
 
@@ -113,7 +113,7 @@ fn a_greeting_without_end_is_cut_short() {
         }
     }
     rest_of(peer);
-    server.logs("the handshake is too long");
+    server.logs("[security] handshake-failed from 127.0.0.1: the handshake is too long");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn strangers_in_a_handshake_have_not_signed_in_and_have_little_time() {
     let words = String::from_utf8(rest_of(silent.remove(0))).unwrap();
     assert!(words.starts_with(">> this port of MMS speaks TLS only"), "{words}");
     assert!(silent.into_iter().all(|peer| rest_of(peer).is_empty()));
-    server.logs("no TLS with 127.0.0.1: it took too long");
+    server.logs("[security] dismissed from 127.0.0.1: too slow in the handshake");
     // Ten seconds are held against it for each of them.
     let words = String::from_utf8(rest_of(raw(&server))).unwrap();
     assert!(words.contains("try again in"), "{words}");

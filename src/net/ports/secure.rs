@@ -20,7 +20,23 @@ pub(in crate::net) enum Step {
     /// It is done, and this is what only the two ends know.
     Done(Binding),
     /// There will be no TLS. The peer is told, if it is there.
-    Failed(String),
+    Failed(NoTls),
+}
+
+/// Why a connection did not become TLS.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::net) enum NoTls {
+    /// It begins as something else.
+    Foreign,
+    /// The peer went, before it began or in the midst of it.
+    Gone(&'static str),
+    /// The time for it is over.
+    TooSlow,
+    /// The two ends do not come together. Anybody's may be like that, such as one that does not
+    /// trust the certificate.
+    Disagreed(String),
+    /// The peer did what no peer may.
+    Wrong(String),
 }
 
 impl Port {
@@ -33,13 +49,13 @@ impl Port {
                 Ok(1) if first[0] == TLS_HANDSHAKE => self.fresh = false,
                 Ok(1) => {
                     self.wants_tls();
-                    return Step::Failed("that is no TLS".into());
+                    return Step::Failed(NoTls::Foreign);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Step::Waits,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => {
                     self.broke();
-                    return Step::Failed("it went before".into());
+                    return Step::Failed(NoTls::Gone("it went before"));
                 }
             }
         }
@@ -54,16 +70,20 @@ impl Port {
             }
             Shaken::Gone => {
                 self.broke();
-                Step::Failed("it went in the midst of it".into())
+                Step::Failed(NoTls::Gone("it went in the midst of it"))
             }
-            Shaken::Failed(why) => {
-                // What is wrong is the last that is said in TLS.
-                self.outbox = tls.forget();
-                self.tls = None;
-                self.close(false);
-                Step::Failed(why)
-            }
+            Shaken::Disagreed(why) => self.part(NoTls::Disagreed(why)),
+            Shaken::Failed(why) => self.part(NoTls::Wrong(why)),
         }
+    }
+
+    /// What is wrong is the last that is said in TLS.
+    fn part(&mut self, why: NoTls) -> Step {
+        if let Some(mut tls) = self.tls.take() {
+            self.outbox = tls.forget();
+        }
+        self.close(false);
+        Step::Failed(why)
     }
 
     /// Says in plain words that this is the place for TLS: who does not speak it can read that.

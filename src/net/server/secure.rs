@@ -4,10 +4,10 @@
 use super::{Renew, Server, enlist, key, queue};
 use crate::core::event::{Conn, End, Event};
 use crate::net::network::trust;
-use crate::net::ports::{Phase, Step};
+use crate::net::ports::{NoTls, Phase, Step};
 use crate::store::disk::Disk;
 use crate::time::Now;
-use log::info;
+use log::{info, warn};
 use mio::net::TcpStream;
 
 impl<D: Disk> Server<D> {
@@ -71,11 +71,19 @@ impl<D: Disk> Server<D> {
     }
 }
 
-/// Tells the log of a connection that did not become TLS.
-pub(super) fn note_no_tls(stream: &TcpStream, why: &str) {
-    match stream.peer_addr() {
-        Ok(address) => info!("no TLS with {}: {why}", address.ip().to_canonical()),
-        Err(_) => info!("no TLS with somebody who has gone: {why}"),
+/// Tells the log of a connection that did not become TLS. What anybody's may do, such as one that
+/// does not trust the certificate, is no matter of security.
+pub(super) fn note_no_tls(stream: &TcpStream, why: &NoTls) {
+    let Ok(address) = stream.peer_addr() else {
+        return info!("no TLS with somebody who has gone");
+    };
+    let address = address.ip().to_canonical();
+    match why {
+        NoTls::Foreign => warn!("[security] other-protocol from {address}: no TLS"),
+        NoTls::TooSlow => warn!("[security] dismissed from {address}: too slow in the handshake"),
+        NoTls::Wrong(why) => warn!("[security] handshake-failed from {address}: {why}"),
+        NoTls::Gone(why) => info!("no TLS with {address}: {why}"),
+        NoTls::Disagreed(why) => info!("no TLS with {address}: {why}"),
     }
 }
 

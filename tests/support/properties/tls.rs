@@ -155,7 +155,7 @@ impl Server {
                 None
             }
             Shaken::Gone => Some(End::Gone),
-            Shaken::Failed(why) => {
+            Shaken::Disagreed(why) | Shaken::Failed(why) => {
                 assert!(!why.is_empty());
                 Some(End::Failed)
             }
