@@ -33,7 +33,7 @@ pub(super) fn shown(certificate: &Certificate) -> Fingerprint {
 /// What its operator should know of a certificate that clock and calendar speak against.
 pub(super) fn warning(certificate: &Certificate, file: &Path, unix_ms: u64) -> Option<String> {
     let file = file.display();
-    let advice = "clients that look at it, such as those with --ca, turn away; those that know its \
+    let advice = "clients that look at it, such as those with --ca, refuse it; those that know its \
                   fingerprint do not";
     match certificate.validity()?.standing(Moment::of_unix(unix_ms)) {
         Standing::Valid => None,

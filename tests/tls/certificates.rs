@@ -309,7 +309,7 @@ fn a_certificate_whose_time_is_not_now_is_told_of_and_used() {
     server.logs(&format!("the certificate chain {EARLY}: "));
     refuses("it is not valid before 2090-01-02; see whether the clock");
     // One that is in its time is nothing to warn of, and the server's own is.
-    let warned = |server: &Server| server.log().matches("turn away").count();
+    let warned = |server: &Server| server.log().matches("with --ca, refuse it").count();
     assert_eq!(warned(&server), 2, "{}", server.log());
     assert_eq!(warned(&start(&["fred"])), 0);
 }
