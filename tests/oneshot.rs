@@ -455,6 +455,7 @@ fn keys_serve_instead_of_the_password_until_it_is_changed() {
     server.signal("HUP");
     eventually("the new password", || (run(&["who"]).code != 0).then_some(()));
     run(&["who"]).fails(77, "mms login");
+    run(&["logout", "--password-stdin"]).fails(64, "unexpected argument '--password-stdin'");
     let ended = run(&["logout"]);
     assert!(ended.code == 0 && ended.out.ends_with("forgotten\n"), "{ended:?}");
     run(&["who", "--user", "fred"]).fails(64, "no password for fred");

@@ -99,13 +99,7 @@ impl Account {
 
     /// The user, checked.
     pub fn user(&self, address: &str) -> Result<UserName, Failure> {
-        let saved = || keys::only_user(&folder()?, address);
-        let Some(name) = self.user.clone().or_else(saved) else {
-            let message = "as whom? give --user NAME, set MMS_USER, or save keys with 'mms login'";
-            return Err(Failure::new(Code::Usage, message));
-        };
-        UserName::new(&name)
-            .map_err(|fault| Failure::new(Code::Data, format!("user {name:?}: {fault}")))
+        user(self.user.as_deref(), address)
     }
 
     /// Everything for a sign-in.
@@ -144,6 +138,17 @@ impl Account {
             .map_err(|error| Failure::new(Code::NoInput, format!("{name}: {error}")))?;
         first_line(&mut file, &name).map(Some)
     }
+}
+
+/// The user of this name, checked; without one, the only one whose keys for this server are saved.
+pub fn user(name: Option<&str>, address: &str) -> Result<UserName, Failure> {
+    let saved = || keys::only_user(&folder()?, address);
+    let Some(name) = name.map(str::to_owned).or_else(saved) else {
+        let message = "as whom? give --user NAME, set MMS_USER, or save keys with 'mms login'";
+        return Err(Failure::new(Code::Usage, message));
+    };
+    UserName::new(&name)
+        .map_err(|fault| Failure::new(Code::Data, format!("user {name:?}: {fault}")))
 }
 
 /// The folder of saved keys, if the environment tells where it would be.

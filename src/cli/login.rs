@@ -1,6 +1,6 @@
 //! `mms login` and `mms logout`: keys instead of a password, for scripts.
 
-use super::account::{Account, failure, keys_path, put};
+use super::account::{Account, ServerArg, failure, keys_path, put, user};
 use super::{Code, Failure};
 use crate::client::keys;
 use crate::client::oneshot::{Conversation, Errand};
@@ -42,7 +42,10 @@ Asks no server: the keys stay good until the password is changed, for whoever co
 Exit codes: 64 no user given; 66 no keys of this user are saved; 74 they cannot be removed.")]
 pub struct Logout {
     #[command(flatten)]
-    account: Account,
+    server: ServerArg,
+    /// The user whose keys are forgotten; if it is left out, the one whose keys are saved.
+    #[arg(long, value_name = "NAME", env = "MMS_USER")]
+    user: Option<String>,
 }
 
 impl Login {
@@ -70,8 +73,8 @@ impl Login {
 impl Logout {
     /// Removes the keys.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let address = self.account.address()?;
-        let user = self.account.user(&address)?;
+        let address = self.server.address()?;
+        let user = user(self.user.as_deref(), &address)?;
         let path = keys_path(&address, user.as_str())?;
         if keys::remove(&path)? {
             return put(out, &format!("keys of {user} for {address} forgotten\n"));
