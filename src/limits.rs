@@ -249,8 +249,10 @@ pub const BATCH_PART: u32 = 16;
 /// Files of drained segments that are kept ready besides: so that a journal that is written and
 /// drained at the same pace neither makes nor removes files. A further one is given back.
 pub const SPARES_MORE: usize = 2;
-/// Bytes of zeros written at once, or given back: some ten microseconds.
+/// Bytes of zeros written at once: some ten microseconds.
 pub const FILL_BYTES: usize = 64 << 10;
+/// Pieces of that which are given back together, still less than a tenth of a millisecond.
+pub const CUT_PIECES: usize = 4;
 /// Pieces of that which are synced together: for a MiB a disk needs little longer than for one.
 pub const FILL_PIECES_A_SYNC: usize = 16;
 /// Pieces of that in one turn, if as much is needed to be ahead of what is written.

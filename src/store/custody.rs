@@ -75,9 +75,7 @@ pub fn decide<D: Disk>(
     let mailbox = mailboxes.remove(user).unwrap_or_default();
     let letters = decision.concerns(&mailbox);
     if let Some(tail) = found.tail.as_ref().filter(|_| letters > 0) {
-        let segment = tail.number.checked_add(1).ok_or_else(|| {
-            io::Error::other("the spool's segments are used up: start a new spool")
-        })?;
+        let segment = tail.number + 1;
         let bytes = segment_of(disk, &found, segment, &mailbox, decision, now_unix_ms)?;
         let temporary = format!("journal-{segment:010}.tmp");
         // Who purges may do so because the disk is full.

@@ -15,7 +15,7 @@
 
 use super::disk::Disk;
 use super::files::{self, ZEROS, is_full, look_for_zeros, ready_file, recycled_file};
-use crate::limits::{FILL_PIECES_A_SYNC, FILL_RETRY_MS};
+use crate::limits::{CUT_PIECES, FILL_PIECES_A_SYNC, FILL_RETRY_MS};
 use crate::time::Millis;
 use std::collections::VecDeque;
 use std::io;
@@ -425,7 +425,7 @@ impl<F> Ready<F> {
         wanted: Wanted,
         mut open: Open<F>,
     ) -> io::Result<()> {
-        let left = open.at.saturating_sub(wanted.piece as u64);
+        let left = open.at.saturating_sub((wanted.piece * CUT_PIECES) as u64);
         if left == 0 {
             return self.forget(disk, &open);
         }

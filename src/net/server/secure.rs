@@ -93,7 +93,7 @@ mod tests {
     use super::super::{News, Outside, Settings};
     use super::*;
     use crate::core::event::Saved;
-    use crate::core::hub::{Duplicate, Rules, SelfSend};
+    use crate::core::hub::Rules;
     use crate::engine::Engine;
     use crate::net::clock::Clock;
     use crate::net::listen;
@@ -108,19 +108,9 @@ mod tests {
     const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     fn server(folder: &std::path::Path, now: Now) -> (Server<FileDisk>, SocketAddr) {
-        let rules = Rules {
-            idle_timeout_s: 0,
-            block_time_s: 0,
-            max_failures: 0,
-            self_send: SelfSend::Allowed,
-            duplicate: Duplicate::Refuse,
-            mailbox_letters: 1,
-            mailbox_bytes: 1,
-            password_rounds: 1,
-        };
         let config = Config { spares: 0, ..Config::default() };
         let disk = FileDisk::open(folder).unwrap();
-        let opened = Engine::open(disk, config, rules, vec![], now, &mut |_| Ok(()));
+        let opened = Engine::open(disk, config, Rules::default(), vec![], now, &mut |_| Ok(()));
         let settings = Settings { connections: 9, trusted: vec![], buffer_bytes: 9999, seed: 0 };
         let mut server =
             Server::new(opened.unwrap().0, listen(ANY_PORT).unwrap(), settings).unwrap();
