@@ -7,6 +7,7 @@ use mms::cli::{Code, Failure, spool};
 use mms::core::record::{
     Journal, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient, recipients,
 };
+use mms::limits::CUT_PIECES;
 use mms::store::disk::{Disk, FileDisk, OpenError};
 use mms::store::files::{Gap, segment_file};
 use mms::store::ledger::{Ledger, Segment};
@@ -851,7 +852,7 @@ fn the_room_of_a_backlog_is_given_back_piece_by_piece() {
 
 fn give_back(config: Config, ready: usize) {
     let disk = SimDisk::new();
-    let piece = config.fill_bytes;
+    let piece = config.fill_bytes * CUT_PIECES;
     let mut server = Server::open(disk.clone(), config).unwrap();
     let mut last = LetterId::default();
     for _ in 0..600 {
