@@ -75,6 +75,23 @@ impl LogFile {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes durable all that was logged so far.
+    ///
+    /// # Errors
+    /// If something of it was lost, or may be in a power cut.
+    pub fn settle(&self) -> io::Result<()> {
+        let mut gathered = self.gathered();
+        gathered.write_out();
+        if gathered.lost > 0 {
+            return Err(io::Error::other("lines of the log were lost"));
+        }
+        match gathered.file.metadata()?.is_file() {
+            true => gathered.file.sync_data(),
+            // A device or a socket, such as /dev/stderr, keeps nothing itself.
+            false => Ok(()),
+        }
+    }
+
     /// Opens the file anew, after it was moved away. On an error the old one is kept.
     ///
     /// # Errors

@@ -227,7 +227,6 @@ fn options_that_do_not_go_together_are_told() {
         (&["--max-failures", "0"], "--max-failures 0"),
         (&["--block-time", "0"], "--block-time 0"),
         (&["--mailbox-letters", "0"], "--mailbox-letters 0"),
-        (&["--mailbox-bytes", "10000", "--sender-share", "10"], "--sender-share"),
         (&["--mailbox-bytes", "1999"], "--mailbox-bytes"),
         (&["--sync", "never"], "--sync never"),
         (&["--spool-reserve", "0"], "--spool-reserve 0"),

@@ -411,6 +411,23 @@ fn a_loss_that_a_start_has_told_is_told_no_more() {
 }
 
 #[test]
+fn a_loss_that_could_not_be_logged_is_told_by_the_next_start() {
+    let mut server = stopped();
+    for decision in [&["hold", "seas", "--yes"][..], &["hold", "tim", "--yes"]] {
+        assert_eq!(spool(&server, decision).0, Some(0));
+    }
+    fs::remove_file(server.folder.path("spool/journal-0000000002.log")).unwrap();
+    for (log, code) in [("/dev/full", 65), ("server.log", 0)] {
+        let folder = std::mem::replace(&mut server.folder, Folder::new());
+        drop(server);
+        server = Server::start_in(folder, &["--log", log]);
+        assert_eq!(server.terminate().code(), Some(0));
+        assert_eq!(spool(&server, &["check"]).0, Some(code), "{log}");
+    }
+    server.logs("journal-0000000002.log is missing: what stood there is lost");
+}
+
+#[test]
 fn messages_are_held_and_released() {
     let mut server = stopped();
     let held = spool(&server, &["hold", "tim", "--yes"]);

@@ -244,8 +244,10 @@ impl Server {
         )
         .map_err(|e| cannot_replay(&e))?;
         tell_recovery(&recovery);
-        log::logger().flush();
-        engine.told(&recovery).map_err(|e| cannot_replay(&e.into()))?;
+        // What nobody can read was not told: the next start says it again.
+        if recovery.missing.is_empty() || log.settle().is_ok() {
+            engine.told(&recovery).map_err(|e| cannot_replay(&e.into()))?;
+        }
         let settings = Settings {
             connections: connections(),
             trusted: self.trusted.0.clone(),

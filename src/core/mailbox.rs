@@ -72,9 +72,11 @@ impl Mailbox {
     #[must_use]
     pub fn load_from(&self, sender: &UserName) -> (usize, u64) {
         let letters = self.letters.range(self.acknowledged..);
-        letters.filter(|letter| letter.from == *sender).fold((0, 0), |(count, bytes), letter| {
-            (count + 1, bytes + u64::from(letter.at.body_bytes))
-        })
+        letters
+            .filter(|letter| letter.from.as_str().eq_ignore_ascii_case(sender.as_str()))
+            .fold((0, 0), |(count, bytes), letter| {
+                (count + 1, bytes + u64::from(letter.at.body_bytes))
+            })
     }
 
     /// The number of the last letter that waits or is known to be settled.
@@ -384,6 +386,7 @@ mod tests {
         mailbox.accept(Waiting { from: other.clone(), ..letter(4) });
         let a = letter(1).from;
         assert_eq!((mailbox.load_from(&a), mailbox.load_from(&other)), ((3, 30), (1, 10)));
+        assert_eq!(mailbox.load_from(&UserName::new("A").unwrap()), (3, 30), "he is the same");
         assert!(mailbox.show(1).is_some());
         assert!(mailbox.acknowledge(1));
         assert_eq!((mailbox.load_from(&a), mailbox.load_from(&other)), ((2, 20), (1, 10)));

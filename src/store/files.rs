@@ -7,9 +7,9 @@
 use super::disk::Disk;
 use std::{fmt, io};
 
-/// The last number that a file of ours may have, so that those to come can be counted on from
-/// there: so many segments are 32 PiB.
-const NUMBER_MOST: u32 = u32::MAX >> 1;
+/// The last number of a file that a start goes on from, so that those to come can be counted on
+/// from there: so many segments are 32 PiB.
+pub(super) const NUMBER_MOST: u32 = u32::MAX >> 1;
 
 /// What a name in the spool's directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) fn name_of(file: &str) -> Name {
     let number = |begin, end| {
         let digits: &str = file.strip_prefix(begin)?.strip_suffix(end)?;
         let plain = digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit());
-        digits.parse().ok().filter(|number| plain && (1..=NUMBER_MOST).contains(number))
+        digits.parse().ok().filter(|number| plain && *number > 0)
     };
     if number("journal-", ".tmp").is_some() {
         return Name::Temporary;
@@ -239,8 +239,8 @@ mod tests {
             ("journal-0000000001.log", Name::Segment(1)),
             ("journal-0000000001.tmp", Name::Temporary),
             ("journal-2147483647.log", Name::Segment(u32::MAX >> 1)),
-            ("journal-2147483648.log", Name::Foreign),
-            ("ready-4294967295.log", Name::Foreign),
+            ("ready-4294967295.log", Name::Ready(u32::MAX)),
+            ("journal-4294967296.log", Name::Foreign),
             ("ready-0000000007.log", Name::Ready(7)),
             ("recycled-0000000007.log", Name::Recycled(7)),
             ("ready-7.log", Name::Foreign),

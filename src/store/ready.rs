@@ -14,7 +14,7 @@
 //! they are removed: to give sixteen MiB back at once takes a file system several milliseconds.
 
 use super::disk::Disk;
-use super::files::{self, ZEROS, is_full, look_for_zeros, ready_file, recycled_file};
+use super::files::{self, NUMBER_MOST, ZEROS, is_full, look_for_zeros, ready_file, recycled_file};
 use crate::limits::{CUT_PIECES, FILL_PIECES_A_SYNC, FILL_RETRY_MS};
 use crate::time::Millis;
 use std::collections::VecDeque;
@@ -54,6 +54,8 @@ pub(super) enum Pace {
     Ahead,
     /// The sync of what is written behind them takes them along.
     Behind,
+    /// The same, and somebody waits for the file: nothing is given back meanwhile.
+    Overdue,
 }
 
 /// How much is wanted.
@@ -109,7 +111,10 @@ struct Full {
 impl Stock {
     /// Takes in the files that are there, by number. Whatever of them holds something is recycled.
     pub(super) fn take<D: Disk>(disk: &mut D, ready: &[u32], recycled: &[u32]) -> io::Result<Self> {
-        let next_number = ready.iter().chain(recycled).max().map_or(1, |most| most + 1);
+        let next_number = {
+            let known = ready.iter().chain(recycled).filter(|number| **number <= NUMBER_MOST);
+            known.max().map_or(1, |most| most + 1)
+        };
         let mut stock = Self { next_number, ..Self::default() };
         for &number in recycled {
             let file = disk.open(&recycled_file(number))?;
@@ -316,10 +321,13 @@ impl<F> Ready<F> {
         if self.due(wanted).is_none_or(|at| at > now) {
             return Ok(());
         }
+        if pace == Pace::Overdue {
+            // It is taken up again where it is left.
+            self.open.take_if(|open| open.kind == Kind::Surplus);
+        }
         let kind = match &self.open {
             Some(open) => open.kind,
-            None if self.stock.recycled.is_empty() => Kind::Fresh,
-            None => Kind::Recycled,
+            None => self.next_recycled(wanted, pace).map_or(Kind::Fresh, |(kind, _)| kind),
         };
         match self.next_piece(disk, wanted, pace) {
             Err(e) if is_full(&e) => {
@@ -348,7 +356,7 @@ impl<F> Ready<F> {
     ) -> io::Result<()> {
         let open = match self.open.take() {
             Some(open) => open,
-            None => self.open_next(disk, wanted)?,
+            None => self.open_next(disk, wanted, pace)?,
         };
         match open.kind {
             Kind::Fresh => self.fill_fresh(disk, wanted, pace, open),
@@ -450,13 +458,11 @@ impl<F> Ready<F> {
         &mut self,
         disk: &mut D,
         wanted: Wanted,
+        pace: Pace,
     ) -> io::Result<Open<F>> {
-        if let Some(Spare { number, bytes }) = self.stock.recycled.front().copied() {
+        if let Some((kind, Spare { number, bytes })) = self.next_recycled(wanted, pace) {
             let file = disk.open(&recycled_file(number))?;
-            let (kind, at) = match self.keeps(bytes, wanted) {
-                true => (Kind::Recycled, 0),
-                false => (Kind::Surplus, bytes),
-            };
+            let at = if kind == Kind::Surplus { bytes } else { 0 };
             return Ok(Open { kind, number, at, synced: 0, file });
         }
         let short = self.stock.ready.iter().filter(|spare| spare.bytes < wanted.bytes);
@@ -470,6 +476,15 @@ impl<F> Ready<F> {
             }
         };
         Ok(Open { kind: Kind::Fresh, number, at, synced: at, file })
+    }
+
+    /// The recycled file that is next, and whether it is kept.
+    fn next_recycled(&self, wanted: Wanted, pace: Pace) -> Option<(Kind, Spare)> {
+        let spare = *self.stock.recycled.front()?;
+        match self.keeps(spare.bytes, wanted) {
+            true => Some((Kind::Recycled, spare)),
+            false => (pace != Pace::Overdue).then_some((Kind::Surplus, spare)),
+        }
     }
 
     /// Whether a file of so many bytes is kept. Short ones, which the disk may give no room to

@@ -27,7 +27,8 @@
 
 use super::disk::Disk;
 use super::files::{
-    Gap, Name, gaps, name_of, overwrite, quarantine_file, read_whole, segment_file, used,
+    Gap, NUMBER_MOST, Name, gaps, name_of, overwrite, quarantine_file, read_whole, segment_file,
+    used,
 };
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
@@ -235,6 +236,13 @@ fn take_stock<D: Disk>(disk: &mut D, found: &mut Replayed) -> io::Result<(Vec<u3
         }
     }
     numbers.sort_unstable();
+    if let Some(last) = numbers.last().filter(|last| **last > NUMBER_MOST) {
+        let file = segment_file(*last);
+        return Err(io::Error::other(format!(
+            "{file}: no journal comes to that number; move the file away if it is not of this \
+             spool, else start a new spool"
+        )));
+    }
     recovery.foreign.sort_unstable();
     if !recovery.foreign.is_empty() {
         let names = recovery.foreign.join(", ");

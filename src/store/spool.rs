@@ -68,7 +68,7 @@ const EPOCH_BYTES: usize = 256;
 /// More than the record takes that a gap was told.
 const GAP_BYTES: usize = 80;
 /// Gaps noted as told by one start; what is more, the next ones tell again.
-const GAPS_NOTED: usize = 16;
+const GAPS_NOTED: usize = 1000;
 /// Length of the secret file.
 const SECRET_BYTES: usize = 32;
 

@@ -99,12 +99,12 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Letters of one sender that may wait for a user, one at least, and their bytes.
+    /// Letters of one sender that may wait for a user, and their bytes.
     fn share(&self) -> (usize, u64) {
         let part = |whole: u64| u128::from(whole) * u128::from(self.sender_share) / 100;
         let letters = usize::try_from(part(self.mailbox_letters as u64)).unwrap_or(usize::MAX);
         let bytes = u64::try_from(part(self.mailbox_bytes)).unwrap_or(u64::MAX);
-        (letters.max(1), bytes)
+        (letters, bytes)
     }
 }
 

@@ -275,7 +275,8 @@ impl Hub {
             return true;
         }
         self.work += load.0 / WORK_LOOKS;
-        fits(mailbox.load_from(self.accounts.name(from)), self.rules.share())
+        let of_sender = mailbox.load_from(self.accounts.name(from));
+        of_sender.0 == 0 || fits(of_sender, self.rules.share())
     }
 
     pub(super) fn next_id(&mut self) -> LetterId {

@@ -199,7 +199,7 @@ impl<D: Disk> Spool<D> {
             && self.prepare_at().is_some()
         {
             let wanted = self.wanted();
-            let outcome = self.ready.fill(&mut self.disk, wanted, Pace::Behind, Millis(0));
+            let outcome = self.ready.fill(&mut self.disk, wanted, Pace::Overdue, Millis(0));
             self.remember_failure(outcome)?;
         }
         Ok(())
