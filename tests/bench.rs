@@ -77,10 +77,11 @@ fn pairs_hear_each_text_once() {
     comes_to("pairs --users 6 --window 3 --texts 100", &BOTH, &wanted);
     comes_to("pairs --users 6 --texts 100 --dialect plain --of mms", &["mms"], &wanted);
     comes_to("pairs --users 6 --texts 100 --sync always --runs 2 --of mms", &["mms"], &wanted);
-    // A turn of the load ends one or some texts behind the time.
+    // How many there are in so short a time is the machine's affair, but all that were sent come.
     let timed = measured("pairs --users 2 --window 1 --secs 0.05 --bytes 18");
     for one in timed {
-        assert!(one["texts"].parse::<f64>().unwrap() > 0.0 && one["missing"] == "0.000", "{one:?}");
+        let lasted = one["seconds"].parse::<f64>().unwrap() >= 0.05;
+        assert!(lasted && one["missing"] == "0.000", "{one:?}");
     }
 }
 

@@ -5,11 +5,10 @@ use super::account::{data_folder, tell};
 use super::{Code, Failure};
 use crate::client::known::{Fingerprint, KnownHosts};
 use crate::client::trust::{Route, Security, Trust};
-use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// What is wanted of the way.
@@ -28,57 +27,40 @@ struct Given {
     #[arg(long, env = "MMS_TLS", value_parser = clap::builder::FalseyValueParser::new())]
     tls: bool,
     /// The same, with the server that has the certificate of this fingerprint.
-    #[arg(
-        long,
-        value_name = "SHA256:…",
-        env = "MMS_TLS_FINGERPRINT",
-        value_parser = fingerprint
-    )]
-    tls_fingerprint: Option<Value<Fingerprint>>,
+    #[arg(long, value_name = "SHA256:…", env = "MMS_TLS_FINGERPRINT")]
+    tls_fingerprint: Option<String>,
     /// The same, with the server for whose name one of the certificates in this PEM file vouches.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "MMS_CA",
-        value_parser = OsStringValueParser::new().map(file)
-    )]
-    ca: Option<Value<PathBuf>>,
-}
-
-/// What an option or a variable says.
-#[derive(Clone, Debug)]
-enum Value<T> {
-    Empty,
-    Something(T),
-}
-
-fn fingerprint(word: &str) -> Result<Value<Fingerprint>, String> {
-    if word.is_empty() {
-        return Ok(Value::Empty);
-    }
-    word.parse().map(Value::Something)
-}
-
-fn file(word: OsString) -> Value<PathBuf> {
-    if word.is_empty() { Value::Empty } else { Value::Something(word.into()) }
+    #[arg(long, value_name = "FILE", env = "MMS_CA")]
+    ca: Option<OsString>,
 }
 
 /// What is asked for, and whether on the command line. An empty argument is a mistake: nobody wants
 /// to be let down by a script whose variable is empty.
-fn asked<T>(
+fn asked<T: AsRef<OsStr>>(
     matches: &ArgMatches,
     id: &str,
-    value: Option<Value<T>>,
+    value: Option<T>,
 ) -> Result<Option<(T, ValueSource)>, Error> {
     match (value, matches.value_source(id)) {
-        (Some(Value::Something(value)), Some(source)) => Ok(Some((value, source))),
-        (Some(Value::Empty), Some(ValueSource::CommandLine)) => {
+        (Some(value), Some(source)) if !value.as_ref().is_empty() => Ok(Some((value, source))),
+        (Some(_), Some(ValueSource::CommandLine)) => {
             let option = id.replace('_', "-");
             let told = format!("--{option} is empty; say whom to trust, or leave it out\n");
             Err(Error::raw(ErrorKind::InvalidValue, told))
         }
         _ => Ok(None),
     }
+}
+
+/// Only what is not overruled has to be a fingerprint.
+fn parsed((word, source): (String, ValueSource)) -> Result<Fingerprint, Error> {
+    let given = match source {
+        ValueSource::EnvVariable => "MMS_TLS_FINGERPRINT",
+        _ => "--tls-fingerprint",
+    };
+    word.parse().map_err(|why: String| {
+        Error::raw(ErrorKind::ValueValidation, format!("{given} is '{word}': {why}\n"))
+    })
 }
 
 impl FromArgMatches for TlsArgs {
@@ -88,7 +70,9 @@ impl FromArgMatches for TlsArgs {
         let ca = asked(matches, "ca", given.ca)?;
         let (fingerprint, ca) = match (fingerprint, ca) {
             (Some((fingerprint, one)), Some((ca, other))) => match (one, other) {
-                (ValueSource::CommandLine, ValueSource::EnvVariable) => (Some(fingerprint), None),
+                (ValueSource::CommandLine, ValueSource::EnvVariable) => {
+                    (Some((fingerprint, one)), None)
+                }
                 (ValueSource::EnvVariable, ValueSource::CommandLine) => (None, Some(ca)),
                 _ => {
                     let told = "a server is known by --tls-fingerprint (MMS_TLS_FINGERPRINT) or by \
@@ -96,9 +80,10 @@ impl FromArgMatches for TlsArgs {
                     return Err(Error::raw(ErrorKind::ArgumentConflict, told));
                 }
             },
-            (fingerprint, ca) => (fingerprint.map(|(it, _)| it), ca.map(|(it, _)| it)),
+            (fingerprint, ca) => (fingerprint, ca.map(|(it, _)| it)),
         };
-        Ok(Self { tls: given.tls, fingerprint, ca })
+        let fingerprint = fingerprint.map(parsed).transpose()?;
+        Ok(Self { tls: given.tls, fingerprint, ca: ca.map(PathBuf::from) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {

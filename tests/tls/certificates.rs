@@ -356,6 +356,8 @@ fn an_argument_goes_before_the_environment_and_an_empty_variable_is_none() {
     for (arguments, variables, code) in [
         (&["--tls-fingerprint", &*right][..], &[("MMS_CA", nobody)][..], 0),
         (&["--ca", pem], &[("MMS_TLS_FINGERPRINT", &*wrong)], 0),
+        (&["--ca", pem], &[("MMS_TLS_FINGERPRINT", "none at all")], 0),
+        (&[], &[("MMS_TLS_FINGERPRINT", "none at all")], 64),
         (&["--tls-fingerprint", &right], &[("MMS_TLS_FINGERPRINT", &wrong)], 0),
         (&["--tls-fingerprint", &wrong], &[("MMS_CA", pem)], 76),
         (&[], &[("MMS_CA", pem)], 0),
