@@ -220,6 +220,16 @@ impl<D: Disk> Server<D> {
         Ok(())
     }
 
+    /// A turn in which a mark is written, long enough after the last one to ask a full disk again.
+    fn turn_of_a_mark(&mut self) {
+        self.begin();
+        self.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
+        self.compact().unwrap();
+        self.spool.commit().unwrap();
+        self.now = self.now.plus(10_000);
+        self.spool.prepare(self.now, Load::Idle).unwrap();
+    }
+
     /// One turn of a script; what it promises goes into `promises`.
     fn turn(&mut self, rng: &mut Rng, promises: &mut Promises) -> io::Result<()> {
         let mut sent = Vec::new();
@@ -1120,12 +1130,7 @@ fn on_a_full_disk_marks_go_on_for_ever_and_letters_when_others_were_taken() {
     let disk = SimDisk::new();
     let mut server = Server::open(disk.clone(), in_proportion()).unwrap();
     let turn = |server: &mut Server<SimDisk>| {
-        server.begin();
-        server.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
-        server.compact().unwrap();
-        server.spool.commit().unwrap();
-        server.now = server.now.plus(10_000);
-        server.spool.prepare(server.now, Load::Idle).unwrap();
+        server.turn_of_a_mark();
         server.check_ledger();
     };
     let fill = |server: &mut Server<SimDisk>, most: usize| {
@@ -1256,12 +1261,7 @@ fn on_a_full_disk_compaction_copies_no_more_than_has_room() {
     for (marks, bytes) in (0..240).map(|n| (n / 2, 500 + n % 2 * 2000)) {
         let mut server = full_of_letters(bytes);
         for _ in 0..marks {
-            server.begin();
-            server.spool.append(&Record::SignedIn { user: "ann", unix_ms: UNIX_MS });
-            server.compact().unwrap();
-            server.spool.commit().unwrap();
-            server.now = server.now.plus(10_000);
-            server.spool.prepare(server.now, Load::Idle).unwrap();
+            server.turn_of_a_mark();
         }
         let waiting = server.hub.waiting.len();
         let read = waiting / 4;

@@ -111,10 +111,8 @@ struct Full {
 impl Stock {
     /// Takes in the files that are there, by number. Whatever of them holds something is recycled.
     pub(super) fn take<D: Disk>(disk: &mut D, ready: &[u32], recycled: &[u32]) -> io::Result<Self> {
-        let next_number = {
-            let known = ready.iter().chain(recycled).filter(|number| **number <= NUMBER_MOST);
-            known.max().map_or(1, |most| most + 1)
-        };
+        let known = ready.iter().chain(recycled).filter(|number| **number <= NUMBER_MOST);
+        let next_number = known.max().map_or(1, |most| most + 1);
         let mut stock = Self { next_number, ..Self::default() };
         for &number in recycled {
             let file = disk.open(&recycled_file(number))?;
@@ -224,12 +222,6 @@ impl<F> Open<F> {
     fn is_sync_due(&self, wanted: Wanted, last: bool) -> bool {
         let owed = self.at - self.synced;
         owed >= (wanted.piece * FILL_PIECES_A_SYNC) as u64 || (last && owed > 0)
-    }
-
-    fn sync<D: Disk<File = F>>(&mut self, disk: &mut D) -> io::Result<()> {
-        disk.sync_data(&self.file)?;
-        self.synced = self.at;
-        Ok(())
     }
 }
 
@@ -378,13 +370,7 @@ impl<F> Ready<F> {
         // A full disk took some pieces before this one.
         let stopped = written.as_ref().is_err_and(is_full) || open.at >= wanted.bytes;
         if pace == Pace::Ahead && open.is_sync_due(wanted, stopped) {
-            let synced = open.sync(disk);
-            if synced.as_ref().is_err_and(is_full) {
-                // What was promised at the write was not there. Nothing is known of the file now,
-                // and it goes.
-                self.forget(disk, &open)?;
-            }
-            written = synced.and(written);
+            written = self.sync(disk, &mut open).and(written);
         }
         let has = if pace == Pace::Ahead { open.synced } else { open.at };
         if let Some(spare) = self.stock.ready.iter_mut().find(|spare| spare.number == open.number) {
@@ -406,11 +392,7 @@ impl<F> Ready<F> {
         let length = self.stock.recycled.front().map_or(0, |spare| spare.bytes);
         open.write_piece(disk, length, wanted.piece)?;
         if open.is_sync_due(wanted, open.at >= length) {
-            let synced = open.sync(disk);
-            if synced.as_ref().is_err_and(is_full) {
-                self.forget(disk, &open)?;
-            }
-            synced?;
+            self.sync(disk, &mut open)?;
         }
         if open.synced < length {
             self.open = Some(open);
@@ -424,6 +406,19 @@ impl<F> Ready<F> {
         self.stock.recycled.pop_front();
         self.stock.ready.push(Spare { number, bytes: length });
         Ok(())
+    }
+
+    /// Makes durable what was written to the file.
+    fn sync<D: Disk<File = F>>(&mut self, disk: &mut D, open: &mut Open<F>) -> io::Result<()> {
+        let synced = disk.sync_data(&open.file);
+        match &synced {
+            Ok(()) => open.synced = open.at,
+            // What was promised at the write was not there. Nothing is known of the file now, and
+            // it goes.
+            Err(e) if is_full(e) => self.forget(disk, open)?,
+            Err(_) => {}
+        }
+        synced
     }
 
     /// Gives the next piece of a file back. What a crash leaves of it is a recycled file still.
