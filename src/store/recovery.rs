@@ -365,7 +365,8 @@ fn read_segment(
     let mut lines = String::new();
     if !starts_with_header(bytes) {
         // Where it was, no batch seems to be missing before it.
-        let before = if found.last_batch > 0 { found.last_batch + 1 } else { u64::MAX };
+        let first = found.recovery.segments == 1;
+        let before = if first { u64::MAX } else { found.last_batch + 1 };
         let batch = first_batch(bytes).map_or(found.last_batch, |first| first.min(before));
         let header = Header { spool: found.name, segment: number, format: record::FORMAT };
         let mut fresh = Vec::with_capacity(bytes.len() + 64);

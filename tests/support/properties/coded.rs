@@ -25,9 +25,15 @@ pub fn try_out(bytes: &[u8]) {
     }
 }
 
+const LIMITS: Limits = Limits { line: LINE_BYTES, counted: Some(COUNTED_BYTES) };
+
 // ---- what programs ask -------------------------------------------------------------------------
 
 fn call(line: &[u8], body: Option<&[u8]>) {
+    // A line that counts a text is handed over with it.
+    if body.is_none() && Framer::default().next(&[line, b"\n"].concat(), LIMITS).1.is_none() {
+        return;
+    }
     let call = parse(line, body);
     if call.request.is_ok() {
         let texts = [Some(line), body].into_iter().flatten().map(String::from_utf8_lossy);
@@ -84,8 +90,7 @@ fn asked(request: &Request<'_>, tag: Option<Tag>) {
         | Request::Passwd(_)
         | Request::Receipts(Switch::Off) => return,
     }
-    let limits = Limits { line: LINE_BYTES, counted: Some(COUNTED_BYTES) };
-    let (used, frame) = Framer::default().next(&bytes, limits);
+    let (used, frame) = Framer::default().next(&bytes, LIMITS);
     let (line, body) = match frame {
         Some(Frame::Line(line)) => (line, None),
         Some(Frame::Counted(line, body)) => (line, Some(body)),
