@@ -209,6 +209,8 @@ pub const SOURCES: usize = 65_536;
 /// Connections that are turned away for one reason are told to the log as a number, this often, in
 /// milliseconds.
 pub const BARS_LOGGED_MS: u64 = 10_000;
+/// How often it is looked at whether the certificate is still valid, in milliseconds.
+pub const CERTIFICATE_LOOK_MS: u64 = 6 * 3_600_000;
 /// How long to wait before accepting again when descriptors are used up, in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 1000;
 

@@ -455,6 +455,21 @@ fn busy_in(disk: &SimDisk, segment_bytes: u32) {
 }
 
 #[test]
+fn a_look_that_meets_a_server_taking_a_segment_away_misses_nothing() {
+    let disk = SimDisk::new();
+    let mut server = Server::open(&disk, &USERS, 900).unwrap();
+    for _ in 0..10 {
+        server.send("tim", "send ann something that fills segments");
+    }
+    server.stop();
+    let first = disk.contents().into_keys().find(|name| name.starts_with("journal-")).unwrap();
+    disk.give_back_when_opened(&first);
+    let survey = Survey::take(&mut disk.clone()).unwrap();
+    assert!(survey.missing.is_empty() && survey.cut.is_empty(), "{survey:?}");
+    assert!(!disk.contents().contains_key(&first), "it was met");
+}
+
+#[test]
 fn what_is_released_to_nobody_is_held_again() {
     let disk = spool();
     assert_eq!(decided(&disk, "fred", Decision::Release), 2);

@@ -267,6 +267,10 @@ impl Server {
         let outside = Outside {
             reload: &mut || self.reload(&log),
             renew: &mut || self.renew(clock.now().unix_ms),
+            inspect: &mut |certificate| {
+                let warning = self.certificate_warning(certificate, clock.now().unix_ms);
+                warning.iter().for_each(|warning| warn!("{warning}"));
+            },
             save: &mut |save| self.save(save),
         };
         server.run(&clock, outside).map_err(|e| self.disk_failed(&e))
@@ -378,7 +382,7 @@ impl Server {
         let message = format!(
             "the spool {spool} is damaged and was left as it is: {}. Restore a backup of it; or \
              start without --strict, which saves every whole message, keeps the damaged files \
-             aside and tells those who lost messages. mms spool check --spool {spool} says more",
+             aside and tells those who can be made out to have lost messages. mms spool check --spool {spool} says more",
             foreseen.lines.join("; ")
         );
         Failure::new(Code::Data, message)

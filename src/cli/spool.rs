@@ -195,7 +195,7 @@ pub fn check(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let message = format!(
         "the spool is damaged: {}; {lost_bytes} confirmed bytes are lost, in which {lost_letters} \
          can be told; a server that starts on it saves {salvaged} whole records of what is \
-         damaged and tells readers what they lost",
+         damaged and tells the readers of those letters; of anything else its log alone tells",
         damaged_places(&survey, &foreseen)
     );
     Err(Failure::new(Code::Data, message))

@@ -22,7 +22,7 @@ pub use clock::Clock;
 pub use listen::{listen, would_listen};
 pub use mio::net::TcpListener as Listener;
 pub use network::{Network, NotANetwork};
-pub use server::{Outside, Reload, Renew, Save, Server, Settings};
+pub use server::{Inspect, Outside, Reload, Renew, Save, Server, Settings};
 pub use sys::{keep_memory_private, raise_descriptor_limit};
 #[cfg(feature = "tls")]
 pub use tls::{Brought, Session, Shaken};

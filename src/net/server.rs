@@ -17,8 +17,8 @@ use crate::core::event::{Conn, End, Event, Flow, Input, Saved};
 use crate::core::password::Verifier;
 use crate::engine::{Engine, Load, SavePassword};
 use crate::limits::{
-    COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS, TLS_HANDSHAKES_A_TURN,
-    WORK_A_SHARE,
+    CERTIFICATE_LOOK_MS, COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS,
+    TLS_HANDSHAKES_A_TURN, WORK_A_SHARE,
 };
 use crate::proto::coded::Sheet;
 use crate::proto::foreign;
@@ -52,6 +52,9 @@ pub type Reload<'a> = dyn FnMut() -> Option<Vec<(UserName, Verifier)>> + 'a;
 /// What SIGHUP does besides: reads the certificate again. None keeps it as it is.
 pub type Renew<'a> = dyn FnMut() -> Option<Certificate> + 'a;
 
+/// Looks, from time to time, at the certificate that is shown: what was valid at the start expires.
+pub type Inspect<'a> = dyn FnMut(&Certificate) + 'a;
+
 /// Changes the password file, without waiting for anybody; that the file is locked is an outcome.
 pub type Save<'a> = dyn FnMut(&SavePassword) -> Saved + 'a;
 
@@ -61,6 +64,8 @@ pub struct Outside<'a> {
     pub reload: &'a mut Reload<'a>,
     /// What it does to the certificate.
     pub renew: &'a mut Renew<'a>,
+    /// What is said of the certificate.
+    pub inspect: &'a mut Inspect<'a>,
     /// What `passwd` does.
     pub save: &'a mut Save<'a>,
 }
@@ -97,6 +102,8 @@ pub struct Server<D: Disk> {
     /// Empty once the server stops.
     doors: Vec<Door>,
     accept_retry_at: Option<Millis>,
+    /// When the certificate is looked at again.
+    inspect_at: Option<Millis>,
     guard: Guard,
     turned: Turned,
     ports: Slab<Port>,
@@ -150,6 +157,7 @@ impl<D: Disk> Server<D> {
             wishes,
             doors: Vec::new(),
             accept_retry_at: None,
+            inspect_at: None,
             unread: VecDeque::new(),
             sated: VecDeque::new(),
             handshakes: 0,
@@ -178,6 +186,8 @@ impl<D: Disk> Server<D> {
         listener: TcpListener,
         certificate: Certificate,
     ) -> io::Result<()> {
+        // At the start it was looked at.
+        self.inspect_at = Some(Millis(CERTIFICATE_LOOK_MS));
         self.add_door(listener, Some(certificate))
     }
 
@@ -223,6 +233,7 @@ impl<D: Disk> Server<D> {
             self.deadlines.nearest(),
             self.saves.deadline(),
             self.accept_retry_at,
+            self.inspect_at,
             self.turned.deadline(),
             self.stop_at,
         ];
@@ -259,6 +270,7 @@ impl<D: Disk> Server<D> {
             self.heed(events, now, outside);
         }
         self.tell_turned(now.mono);
+        self.inspect(now.mono, outside.inspect);
         while let Some(conn) = self.deadlines.due(now.mono) {
             self.due(conn, now.mono);
         }

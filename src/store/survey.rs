@@ -94,19 +94,19 @@ impl Survey {
         self.segments.iter().map(|segment| segment.damaged_bytes).sum()
     }
 
-    /// Whether no running server can be the reason for what looks damaged: it writes to the last
-    /// segment, and fills those with zeros that it has taken away.
+    /// Whether no running server can be the reason for what looks damaged or empty: it writes to
+    /// the last segment, and fills those with zeros that it has taken away.
     fn is_settled<D: Disk>(&self, disk: &mut D) -> io::Result<bool> {
         if self.segments.last().is_some_and(|last| last.damaged_bytes > 0) || !self.cut.is_empty() {
             return Ok(false);
         }
-        let damaged = |segment: &&SegmentSurvey| segment.damaged_bytes > 0;
-        let mut damaged = self.segments.iter().filter(damaged).peekable();
-        if damaged.peek().is_none() {
+        let is_odd = |segment: &&SegmentSurvey| segment.damaged_bytes > 0 || segment.bytes == 0;
+        let mut odd = self.segments.iter().filter(is_odd).peekable();
+        if odd.peek().is_none() {
             return Ok(true);
         }
         let there = disk.list()?;
-        Ok(damaged.all(|segment| there.contains(&segment_file(segment.number))))
+        Ok(odd.all(|segment| there.contains(&segment_file(segment.number))))
     }
 
     fn look<D: Disk>(disk: &mut D) -> Result<Self, SpoolError> {

@@ -86,6 +86,8 @@ struct State {
     free: Option<usize>,
     /// Writes and new files that were refused for want of them.
     refused: u64,
+    /// See [`SimDisk::give_back_when_opened`].
+    fading: Option<String>,
 }
 
 /// The disk.
@@ -243,6 +245,12 @@ impl SimDisk {
         let file = state.files.len() - 1;
         state.names.insert(name.to_owned(), file);
         state.synced_names.insert(name.to_owned(), file);
+    }
+
+    /// Whoever opens this file next finds what a server leaves that takes it away at that moment:
+    /// zeros, and a name that is gone.
+    pub fn give_back_when_opened(&self, name: &str) {
+        self.0.borrow_mut().fading = Some(name.to_owned());
     }
 
     /// Takes a file away from outside, durably.
@@ -416,6 +424,10 @@ impl Disk for SimDisk {
         let state = &mut *self.0.borrow_mut();
         look(state)?;
         let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        if state.fading.take_if(|fading| fading == name).is_some() {
+            state.names.remove(name);
+            state.files[file].written.fill(0);
+        }
         Ok(SimFile { file, life: state.life })
     }
 

@@ -1,12 +1,13 @@
 //! Handshakes: how a connection becomes TLS before the rules hear of it, and what becomes of one
 //! that does not. Who has not finished counts as who has not signed in.
 
-use super::{Renew, Server, enlist, key, queue};
+use super::{Inspect, Renew, Server, enlist, key, queue};
 use crate::core::event::{Conn, End, Event};
+use crate::limits::CERTIFICATE_LOOK_MS;
 use crate::net::network::trust;
 use crate::net::ports::{NoTls, Phase, Step};
 use crate::store::disk::Disk;
-use crate::time::Now;
+use crate::time::{Millis, Now};
 use log::{info, warn};
 use mio::net::TcpStream;
 
@@ -59,6 +60,15 @@ impl<D: Disk> Server<D> {
                 enlist(&mut self.dirty, conn, &mut port.dirty);
             }
         }
+    }
+
+    /// Looks at the certificate, if it is time to.
+    pub(super) fn inspect(&mut self, now: Millis, inspect: &mut Inspect<'_>) {
+        if self.inspect_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.inspect_at = Some(now.plus(CERTIFICATE_LOOK_MS));
+        self.doors.iter().filter_map(|door| door.certificate.as_ref()).for_each(inspect);
     }
 
     /// Those who come from now on are shown another certificate, if there is one.
@@ -124,12 +134,38 @@ mod tests {
     }
 
     #[test]
+    fn the_certificate_is_looked_at_every_six_hours() {
+        let folder = std::env::temp_dir().join(format!("mms-inspect-{}", std::process::id()));
+        let start = Clock::start().now();
+        let (mut server, _) = server(&folder, start);
+        let mut events = Events::with_capacity(9);
+        let looks = std::cell::Cell::new(0);
+        let mut outside = Outside {
+            reload: &mut || None,
+            renew: &mut || None,
+            inspect: &mut |_| looks.set(looks.get() + 1),
+            save: &mut |_| Saved::Failed,
+        };
+        let hours = [(0, 0), (5, 0), (6, 1), (11, 1), (12, 2), (12, 2)];
+        for (hour, seen) in hours {
+            let now = Now { mono: Millis(hour * 3_600_000), ..start };
+            server.turn(&mut events, now, &mut outside).unwrap();
+            assert_eq!(looks.get(), seen, "{hour}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn a_handshake_that_breaks_in_the_turn_of_a_stop_is_freed_once() {
         let folder = std::env::temp_dir().join(format!("mms-handshake-{}", std::process::id()));
         let clock = Clock::start();
         let (mut server, address) = server(&folder, clock.now());
-        let mut outside =
-            Outside { reload: &mut || None, renew: &mut || None, save: &mut |_| Saved::Failed };
+        let mut outside = Outside {
+            reload: &mut || None,
+            renew: &mut || None,
+            inspect: &mut |_| (),
+            save: &mut |_| Saved::Failed,
+        };
         let mut half = TcpStream::connect(address).unwrap();
         half.write_all(&[0x16, 3, 1]).unwrap();
         let mut events = Events::with_capacity(9);
