@@ -68,9 +68,8 @@ fn the_room_of_a_backlog_is_given_back_piece_by_piece() {
     }
 }
 
-fn give_back(config: Config, ready: usize) {
-    let disk = SimDisk::new();
-    let piece = config.fill_bytes * CUT_PIECES;
+/// A journal with a backlog that has just been taken.
+fn drained(disk: &SimDisk, config: Config) -> Server<SimDisk> {
     let mut server = Server::open(disk.clone(), config).unwrap();
     let mut last = LetterId::default();
     for _ in 0..600 {
@@ -83,7 +82,19 @@ fn give_back(config: Config, ready: usize) {
     server.begin();
     server.settle("fred", last);
     server.spool.commit().unwrap();
-    let bytes = || disk.contents().values().map(Vec::len).sum::<usize>();
+    server
+}
+
+/// All that a disk holds.
+fn bytes_on(disk: &SimDisk) -> usize {
+    disk.contents().values().map(Vec::len).sum()
+}
+
+fn give_back(config: Config, ready: usize) {
+    let disk = SimDisk::new();
+    let piece = config.fill_bytes * CUT_PIECES;
+    let mut server = drained(&disk, config);
+    let bytes = || bytes_on(&disk);
     let before = bytes();
     while server.spool.compact_due() || server.spool.prepare_at().is_some() {
         let turn = bytes();
@@ -97,6 +108,34 @@ fn give_back(config: Config, ready: usize) {
     assert!(bytes() < before / 2, "{} of {before} bytes are left", bytes());
     let of_kind = |kind| disk.contents().keys().filter(|name| name.starts_with(kind)).count();
     assert_eq!((of_kind("ready-"), of_kind("recycled-"), of_kind("journal-")), (ready, 0, 1));
+}
+
+#[test]
+fn who_waits_for_room_does_not_wait_for_what_is_given_back() {
+    for sync in [Sync::Always, Sync::Never] {
+        let disk = SimDisk::new();
+        let mut server = drained(&disk, Config { sync, ..in_proportion() });
+        while server.spool.compact_due() {
+            server.compact().unwrap();
+            server.spool.commit().unwrap();
+        }
+        let recycled = || -> Vec<usize> {
+            let mut files = disk.contents();
+            files.retain(|name, _| name.starts_with("recycled-"));
+            files.into_values().map(|bytes| bytes.len()).collect()
+        };
+        // One is cut, and more are to be.
+        while recycled().iter().max() == recycled().iter().min() {
+            server.spool.prepare(server.now, Load::Idle).unwrap();
+        }
+        let before = recycled();
+        assert!(before.len() > 5, "{before:?}");
+        // Each segment now begins with so much that no ready file is long enough.
+        let ready = server.spool.ready_bytes();
+        assert!(server.spool.begin_repeating(20_000).unwrap());
+        assert!(server.spool.ready_bytes() > ready);
+        assert_eq!(recycled(), before, "they wait");
+    }
 }
 
 #[test]
