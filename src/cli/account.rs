@@ -253,7 +253,7 @@ fn code(trouble: &Trouble) -> Code {
         Trouble::Unreachable(_) | Trouble::TimedOut(crate::client::link::State::Greeting) => {
             Code::Unavailable
         }
-        Trouble::TimedOut(_) => Code::TryLater,
+        Trouble::TimedOut(_) | Trouble::Tls(Distrust::Locked(_)) => Code::TryLater,
         Trouble::NoEntropy(_) => Code::Io,
         Trouble::Tls(Distrust::Files(_)) => Code::Config,
         Trouble::Tls(Distrust::Absent) => Code::Usage,

@@ -41,8 +41,9 @@ Examples:
   mms ping --server mms.example:1060 --timeout 2
   until mms ping 2>/dev/null; do sleep 1; done      waits for a server that starts
 
-Exit codes: 69 no server there, or it says nothing; 75 it takes nobody now; 76 that is no MMS
-server, or not the one that is known; 78 known_hosts or the file of --ca will not do.")]
+Exit codes: 69 no server there, or it says nothing; 75 it takes nobody now, or known_hosts is
+locked by another program; 76 that is no MMS server, or not the one that is known; 78 known_hosts
+or the file of --ca will not do.")]
 pub struct Ping {
     #[command(flatten)]
     server: ServerArg,

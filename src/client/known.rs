@@ -25,8 +25,8 @@ const PREFIX: &str = "SHA256:";
 
 /// What openssl calls it, in its own line.
 const OPENSSL_NAME: &str = "sha256 Fingerprint";
-/// Milliseconds between two looks whether the file can be changed.
-const LOCK_RETRY_MS: u64 = 10;
+/// Between two looks whether the file can be changed.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// SHA-256 of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,21 @@ pub enum Known {
     Otherwise(Fingerprint),
 }
 
+/// Why no note was taken of a server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unnoted {
+    /// Another program has the file locked.
+    Locked(String),
+    /// The file will not do.
+    Unfit(String),
+}
+
+impl From<String> for Unnoted {
+    fn from(fault: String) -> Self {
+        Self::Unfit(fault)
+    }
+}
+
 impl KnownHosts {
     /// The file in this folder, which need not exist.
     #[must_use]
@@ -105,11 +120,17 @@ impl KnownHosts {
         find(&self.text()?, server).map_err(|fault| self.told(&fault))
     }
 
-    /// Takes note of a server that is not known; durable when it returns.
+    /// Takes note of a server that is not known; durable when it returns. `left` tells how long it
+    /// may wait for others who do the same.
     ///
     /// # Errors
     /// If that cannot be done: then the server is not to be trusted.
-    pub fn remember(&self, server: &str, shown: Fingerprint) -> Result<Known, String> {
+    pub fn remember(
+        &self,
+        server: &str,
+        shown: Fingerprint,
+        left: &dyn Fn() -> Duration,
+    ) -> Result<Known, Unnoted> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -117,7 +138,7 @@ impl KnownHosts {
             .map_err(|error| self.told(&error))?;
         // Of many that meet a server at once the first one writes, and all others find it.
         let file = self.file().map_err(|error| self.told(&error))?;
-        let lock = locked(&file)?;
+        let lock = locked(&file, left)?;
         let text = self.text()?;
         let known = match find(&text, server).map_err(|fault| self.told(&fault))? {
             Some(known) if known == shown => Known::Already,
@@ -180,25 +201,35 @@ fn beside(file: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Waits until nobody else changes the file, but not for ever.
+/// Waits until nobody else changes the file, but not for ever, and not when no time is left.
 #[allow(clippy::disallowed_methods)] // whoever meets a server has nothing else to do meanwhile
-fn locked(file: &Path) -> Result<File, String> {
+fn locked(file: &Path, left: &dyn Fn() -> Duration) -> Result<File, Unnoted> {
     let path = beside(file, ".lock");
     let told = |fault: &dyn fmt::Display| format!("{}: {fault}", path.display());
     let mut options = OpenOptions::new();
     let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
     let lock = lock.map_err(|error| told(&error))?;
-    for _ in 0..KNOWN_HOSTS_LOCK_MS / LOCK_RETRY_MS {
+    let locked = |how_long: &str| {
+        let who = "another program has had it locked";
+        Unnoted::Locked(told(&format!("{who} {how_long}; end that one, then try again")))
+    };
+    let most = Duration::from_millis(KNOWN_HOSTS_LOCK_MS);
+    let mut waited = Duration::ZERO;
+    loop {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
-            Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(LOCK_RETRY_MS)),
-            Err(TryLockError::Error(error)) => return Err(told(&error)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(told(&error).into()),
         }
+        if waited >= most {
+            return Err(locked(&format!("for {} s", most.as_secs())));
+        }
+        if left() <= LOCK_RETRY {
+            return Err(locked("until the time was up"));
+        }
+        sleep(LOCK_RETRY);
+        waited += LOCK_RETRY;
     }
-    let seconds = KNOWN_HOSTS_LOCK_MS / 1000;
-    Err(told(&format!(
-        "another program has had it locked for {seconds} s; end that one, then try again"
-    )))
 }
 
 /// Only while it is locked.
@@ -236,6 +267,7 @@ fn find(text: &str, server: &str) -> Result<Option<Fingerprint>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[test]
     fn a_fingerprint_is_understood_as_we_and_as_openssl_write_it() {
@@ -265,5 +297,31 @@ mod tests {
         assert_eq!(find(&text, "A:1"), Ok(Some(shown)));
         assert_eq!(find(&text, "a:11"), Ok(None));
         assert!(find(&text, "b:1").is_err() && find(&text, "c:1").is_err());
+    }
+
+    #[test]
+    fn who_has_no_time_left_notes_what_he_can_without_waiting() {
+        let folder = std::env::temp_dir().join(format!("mms-known-{}", std::process::id()));
+        let (hosts, shown) = (KnownHosts::new(&folder), Fingerprint([7; HASH_BYTES]));
+        let none = || Duration::ZERO;
+        assert_eq!(hosts.remember("a:1", shown, &none), Ok(Known::New));
+        let lock = File::create(beside(&hosts.path(), ".lock")).unwrap();
+        lock.lock().unwrap();
+        // Asked three times, of which the last one has no room for another look.
+        let looks = Cell::new(3);
+        let few = || {
+            looks.set(looks.get() - 1);
+            LOCK_RETRY + Duration::from_millis(looks.get())
+        };
+        let refused = hosts.remember("b:1", shown, &few);
+        let told = "known_hosts.lock: another program has had it locked until the time was up";
+        assert!(
+            matches!(&refused, Err(Unnoted::Locked(text)) if text.contains(told)),
+            "{refused:?}"
+        );
+        assert_eq!((hosts.find("b:1"), looks.get()), (Ok(None), 0));
+        drop(lock);
+        assert_eq!(hosts.remember("b:1", shown, &none), Ok(Known::New));
+        fs::remove_dir_all(folder).unwrap();
     }
 }

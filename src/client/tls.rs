@@ -1,7 +1,7 @@
 //! TLS at the client's end: the handshake, and who is believed in it. However a server is known,
 //! it must show that the certificate's key is its own.
 
-use super::known::{Fingerprint, Known, KnownHosts};
+use super::known::{Fingerprint, Known, KnownHosts, Unnoted};
 use super::link::Why;
 use super::oneshot::Trouble;
 use super::trust::{Distrust, Route, Trust};
@@ -73,7 +73,8 @@ impl Session {
             return Err(distrust(route, trust, known, shown).unwrap_or(trouble));
         }
         if let (Trust::FirstUse(hosts), None) = (trust, known) {
-            meet(route, hosts, by_sight.shown.get().copied()).map_err(Trouble::Tls)?;
+            let shown = by_sight.shown.get().copied();
+            meet(route, hosts, shown, left).map_err(Trouble::Tls)?;
         }
         let binding = [0; BINDING_BYTES];
         let binding = session.connection.export_keying_material(binding, BINDING_LABEL, None);
@@ -310,9 +311,18 @@ fn changed(route: &Route, hosts: &KnownHosts, known: Fingerprint, shown: Fingerp
 }
 
 /// A server that was not known when the handshake began.
-fn meet(route: &Route, hosts: &KnownHosts, shown: Option<Fingerprint>) -> Result<(), Distrust> {
+fn meet(
+    route: &Route,
+    hosts: &KnownHosts,
+    shown: Option<Fingerprint>,
+    left: &dyn Fn() -> Duration,
+) -> Result<(), Distrust> {
     let shown = shown.ok_or_else(|| Distrust::Fault("no certificate was shown".into()))?;
-    match hosts.remember(&route.address, shown).map_err(Distrust::Files)? {
+    let noted = hosts.remember(&route.address, shown, left).map_err(|unnoted| match unnoted {
+        Unnoted::Locked(what) => Distrust::Locked(what),
+        Unnoted::Unfit(what) => Distrust::Files(what),
+    });
+    match noted? {
         Known::Already => {}
         Known::Otherwise(known) => return Err(changed(route, hosts, known, shown)),
         Known::New => (route.tell)(&format!(

@@ -61,6 +61,8 @@ pub enum Distrust {
     Fault(String),
     /// The files that say who is trusted cannot be used.
     Files(String),
+    /// Another program has them locked.
+    Locked(String),
     /// This program has no TLS.
     Absent,
 }
@@ -90,7 +92,7 @@ impl fmt::Display for Distrust {
                 Shown(sample)
             ),
             Self::Fault(why) => write!(f, "no TLS came about: {why}"),
-            Self::Files(what) => f.write_str(what),
+            Self::Files(what) | Self::Locked(what) => f.write_str(what),
             Self::Absent => f.write_str("this mms was built without TLS"),
         }
     }

@@ -392,15 +392,39 @@ fn known_hosts_may_be_a_link_and_is_not_waited_for_without_end() {
     server.folder.write("dotfiles/servers", "# mine\n");
     let lock = fs::File::create(server.folder.path("dotfiles/servers.lock")).unwrap();
     lock.lock().unwrap();
-    let output = run(ping(&server, &at).args(["--tls", "--timeout", "15"]));
-    assert_eq!(output.status.code(), Some(78), "{output:?}");
-    assert!(
-        told(&output).contains("servers.lock: another program has had it locked"),
-        "{output:?}"
-    );
+    let output = run(ping(&server, &at).args(["--tls", "--timeout", "60"]));
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    let why = "servers.lock: another program has had it locked for 10 s";
+    assert!(told(&output).contains(why), "{output:?}");
     assert_eq!(server.folder.read("dotfiles/servers"), "# mine\n");
     drop(lock);
     assert!(run(ping(&server, &at).arg("--tls")).status.success());
     assert_eq!(server.folder.read("dotfiles/servers"), format!("# mine\n{at} {fingerprint}\n"));
     assert!(fs::symlink_metadata(&known).unwrap().is_symlink(), "the link stays");
+}
+
+#[test]
+fn known_hosts_is_not_waited_for_longer_than_a_command_has_time() {
+    let server = start(&["fred", "tim"]);
+    let at = tls_port(&server).to_string();
+    server.folder.write("password", PASSWORD);
+    let kept = server.folder.path("home/.local/share/mms");
+    fs::create_dir_all(&kept).unwrap();
+    let lock = fs::File::create(kept.join("known_hosts.lock")).unwrap();
+    lock.lock().unwrap();
+    let commands = [&["ping"][..], &["send", "tim", "hi"], &["broadcast", "hi"], &["recv", "-n1"]];
+    let children = commands.map(|arguments| {
+        let mut command = mms(&server.folder);
+        command.args(arguments).args(["--timeout", "5", "--tls", "--server", &at]);
+        command.env("HOME", server.folder.path("home")).env("MMS_USER", "fred");
+        command.env("MMS_PASSWORD_FILE", "password");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{output:?}");
+        let why = "known_hosts.lock: another program has had it locked until the time was up";
+        assert!(told(&output).contains(why), "{output:?}");
+    }
+    assert!(!kept.join("known_hosts").exists(), "nobody was trusted");
 }
