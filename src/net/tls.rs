@@ -373,6 +373,67 @@ mod tests {
         }
     }
 
+    /// What the client makes of what its kernel has.
+    fn opened(client: &mut ClientConnection, mut sealed: &[u8]) -> Vec<u8> {
+        let mut text = vec![];
+        while !sealed.is_empty() {
+            client.read_tls(&mut sealed).unwrap();
+            let begin = text.len();
+            let count = client.process_new_packets().unwrap().plaintext_bytes_to_read();
+            text.resize(begin + count, 0);
+            client.reader().read_exact(&mut text[begin..]).unwrap();
+        }
+        text
+    }
+
+    /// Text in which no piece is like the one before it.
+    fn text(length: u32) -> Vec<u8> {
+        (0..length).map(|at| (at % 251) as u8).collect()
+    }
+
+    #[test]
+    fn what_the_kernel_takes_in_pieces_is_what_was_said() {
+        let (mut server, mut client) = joined();
+        let mut taken = vec![];
+        let mut take = |server: &mut Session, most: usize| {
+            let count = most.min(server.sealed().len());
+            taken.extend_from_slice(&server.sealed()[..count]);
+            server.sent(count)
+        };
+        let said = text(4_000_000);
+        // About as much as is said, and nothing at first.
+        let pieces = [1, 16_000, 0, 70_000, 7, 0, TLS_WRITE_BYTES, TLS_WRITE_BYTES + 1, 5_000];
+        let mut pieces = [0; 5].iter().chain(pieces.iter().cycle());
+        for piece in said.chunks(24_000) {
+            assert!(server.seal(&mut piece.to_vec()));
+            let most = *pieces.next().unwrap();
+            if most > 0 {
+                assert!(take(&mut server, most).is_none_or(|buffer| buffer.capacity() > 0));
+            }
+            assert!(server.weight() >= server.sealed().len());
+            assert!(server.weight() < 8 * TLS_WRITE_BYTES, "what was taken is let go of");
+        }
+        while !server.sealed().is_empty() {
+            take(&mut server, 10_000);
+        }
+        assert!(opened(&mut client, &taken) == said);
+    }
+
+    #[test]
+    fn what_is_let_go_of_is_what_the_kernel_has_not_taken() {
+        let (mut server, mut client) = joined();
+        for taken in [0, 1, 20_000] {
+            assert!(server.seal(&mut text(30_000)));
+            let mut sealed = server.sealed()[..taken].to_vec();
+            if taken > 0 {
+                assert!(server.sent(taken).is_none());
+            }
+            sealed.append(&mut server.forget());
+            assert!(opened(&mut client, &sealed) == text(30_000));
+            assert!(server.sealed().is_empty());
+        }
+    }
+
     #[test]
     fn whatever_lies_here_is_weighed() {
         let (mut server, mut client) = joined();
@@ -388,9 +449,11 @@ mod tests {
         assert_eq!(server.weight(), 0, "all is taken");
         assert!(server.seal(&mut vec![b'y'; 100_000]));
         assert!(server.weight() > 100_000, "what the kernel has not taken");
-        server.sent(60_000);
-        assert!(server.weight() > 40_000, "and what is left of it");
-        server.sent(server.sealed().len());
+        assert!(server.sent(60_000).is_none());
+        assert!(server.weight() > 100_000, "the buffer is as large as before");
+        assert!(server.sent(server.sealed().len() - 1).is_none());
+        assert!(server.weight() > 100_000, "even for a byte");
+        assert!(server.sent(1).is_some_and(|buffer| buffer.capacity() > 100_000));
         assert_eq!(server.weight(), 0, "nothing is left");
         server.seal(&mut vec![b'y'; 1_000]);
         server.forget();

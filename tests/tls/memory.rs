@@ -1,8 +1,11 @@
 //! The memory that connections over TLS take, all told: what has come, and what nobody takes.
 
-use super::{GREETING, Peer, client, raw, raw_with, rest_of};
+use super::{GREETING, Peer, client, raw, raw_with, rest_of, start};
 use crate::support::letters::{Reader, backlog, people};
-use crate::support::server::Server;
+use crate::support::server::{Server, eventually};
+use mms::limits::OUTPUT_PAUSE_BYTES;
+use mms::proto::plain;
+use mms::proto::reply::Reply;
 use std::io::Write as _;
 use std::net::Shutdown;
 
@@ -52,7 +55,10 @@ fn who_takes_nothing_holds_little_and_loses_nothing() {
     let names = people(1, &["reader"]);
     let server = Server::start(&names, &["--tls", "0"]);
     let mut reader = Peer::over(
-        raw_with(&server, |socket| socket.set_recv_buffer_size(4 << 10).unwrap()),
+        raw_with(&server, |socket| {
+            socket.set_tcp_mss(1400).unwrap();
+            socket.set_recv_buffer_size(4 << 10).unwrap()
+        }),
         client(&server, rustls::ALL_VERSIONS),
     );
     assert_eq!([reader.line(), reader.line()], GREETING);
@@ -69,4 +75,34 @@ fn who_takes_nothing_holds_little_and_loses_nothing() {
     seen.saw(&lines);
     seen.misses(&all);
     seen.is_content();
+}
+
+#[test]
+fn who_takes_nothing_for_a_while_gets_every_byte_of_it_then() {
+    let server = start(&["fred"]);
+    // His machine has room for little.
+    let socket = raw_with(&server, |socket| {
+        socket.set_tcp_mss(1400).unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+    });
+    let mut fred = Peer::over(socket, client(&server, rustls::ALL_VERSIONS));
+    assert_eq!([fred.line(), fred.line()], GREETING);
+    fred.sign_in("fred");
+    let mut help = vec![];
+    plain::render(&Reply::Help(None), &mut help);
+    let (pause, all) = (OUTPUT_PAUSE_BYTES / help.len(), 16 * OUTPUT_PAUSE_BYTES / help.len());
+    fred.send(&"help\n".repeat(all));
+    fred.say("signout");
+    // A turn is told in one line, such as `fred: help x128`.
+    let answered = || -> usize {
+        let log = server.log();
+        let turns = log.lines().filter_map(|line| line.split_once("fred: help"));
+        turns.map(|(_, count)| count.trim_start_matches(" x").parse().unwrap_or(1)).sum()
+    };
+    eventually("more than may lie there", || (answered() > pause).then_some(()));
+    assert!(answered() < all, "the rest of it waits until he takes some");
+    while fred.more() {}
+    let farewell = b">> user fred has signed off\r\n>> Thank you for using MMS!\r\n";
+    assert!(fred.text == [&help.repeat(all)[..], farewell].concat());
+    assert!(fred.goodbye);
 }
