@@ -1,6 +1,8 @@
 //! Time as a value. Only `net/clock.rs` reads a clock; everyone else is told what time it is,
 //! so that the rules can be tested in no real time.
 
+use std::fmt;
+
 /// Milliseconds on the monotonic clock, counted from a point that only the clock knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
@@ -28,6 +30,31 @@ pub struct Now {
     pub unix_ms: u64,
 }
 
+/// A second in UTC, as calendars have it. Earlier ones are less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Year, month and day, from 1 on.
+    pub date: (u64, u64, u64),
+    /// Hour, minute and second.
+    pub clock: (u64, u64, u64),
+}
+
+impl Moment {
+    /// That of so many seconds after 1970.
+    #[must_use]
+    pub fn of_unix(seconds: u64) -> Self {
+        let clock = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        Self { date: date(seconds / 86_400), clock }
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ((year, month, day), (hour, minute, second)) = (self.date, self.clock);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    }
+}
+
 /// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant's civil_from_days).
 #[must_use]
 pub fn date(days: u64) -> (u64, u64, u64) {
@@ -41,4 +68,21 @@ pub fn date(days: u64) -> (u64, u64, u64) {
     let day = day - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
     (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_told_as_calendars_have_it() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_800_000_000, "2027-01-15 08:00:00 UTC"),
+        ] {
+            assert_eq!(Moment::of_unix(seconds).to_string(), text);
+        }
+    }
 }

@@ -149,7 +149,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ),
     ("logging.rs", &["crate::core", "crate::store", "crate::net", "crate::engine", "crate::cli"]),
     ("limits.rs", &["crate", "std"]),
-    ("time.rs", &["crate", "std"]),
+    ("time.rs", &["crate", "std::io", "std::fs", "std::time", "std::net"]),
     ("digits.rs", &["crate", "std::io", "std::fs", "std::time", "std::net"]),
     ("crypto.rs", &["crate", "std::io", "std::fs", "std::time", "std::net", "getrandom"]),
     (

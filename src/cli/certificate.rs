@@ -4,8 +4,9 @@
 use super::{Code, Failure};
 use crate::client::known::Fingerprint;
 use crate::limits::CERTIFICATE_FILE_BYTES;
-use crate::net::{Certificate, Moment, Standing};
+use crate::net::{Certificate, Standing};
 use crate::store::disk::{Disk as _, FileDisk};
+use crate::time::Moment;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -35,7 +36,7 @@ pub(super) fn warning(certificate: &Certificate, file: &Path, unix_ms: u64) -> O
     let file = file.display();
     let advice = "clients that look at it, such as those with --ca, refuse it; those that know its \
                   fingerprint do not";
-    match certificate.validity()?.standing(Moment::of_unix(unix_ms)) {
+    match certificate.validity()?.standing(Moment::of_unix(unix_ms / 1000)) {
         Standing::Valid => None,
         Standing::Expired(to) => Some(format!(
             "the certificate {file} has expired, on {to}: {advice}. Put a new one there, with its \

@@ -8,7 +8,7 @@ use super::trust::{Distrust, Route, Trust};
 use crate::crypto::sha256;
 use crate::proto::foreign::TLS_HANDSHAKE;
 use crate::scram::{BINDING_BYTES, BINDING_LABEL, Binding};
-use crate::time::date;
+use crate::time::Moment;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
@@ -210,20 +210,17 @@ fn unshaken(error: &io::Error) -> Trouble {
 
 /// What is wrong with a certificate, and what can be done about it.
 fn unverified(why: &CertificateError) -> String {
-    let day = |time: &UnixTime| {
-        let (year, month, day) = date(time.as_secs() / 86_400);
-        format!("{year:04}-{month:02}-{day:02}")
-    };
+    let moment = |time: &UnixTime| Moment::of_unix(time.as_secs());
     let who_runs_it = "whoever runs the server must put a new one there";
     let by_sight = "know the server by --tls-fingerprint in the place of --ca";
     match why {
         CertificateError::ExpiredContext { not_after, .. } => {
-            format!("it has expired, on {}; {who_runs_it}", day(not_after))
+            format!("it has expired, on {}; {who_runs_it}", moment(not_after))
         }
         CertificateError::Expired => format!("it has expired; {who_runs_it}"),
         CertificateError::NotValidYetContext { not_before, .. } => format!(
             "it is not valid before {}; see whether the clock of this machine is right",
-            day(not_before)
+            moment(not_before)
         ),
         CertificateError::NotValidForNameContext { .. } | CertificateError::NotValidForName => {
             format!("{why}; call the server by a name that it has there, or {by_sight}")

@@ -27,4 +27,4 @@ pub use sys::{keep_memory_private, raise_descriptor_limit};
 #[cfg(feature = "tls")]
 pub use tls::{Brought, Session, Shaken};
 pub use tls::{Certificate, CertificateFault};
-pub use validity::{Moment, Standing, Validity};
+pub use validity::{Standing, Validity};

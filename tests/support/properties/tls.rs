@@ -8,7 +8,8 @@ mod conversation;
 
 use super::{Input, pieces};
 use mms::limits::{TLS_HANDSHAKE_BYTES, TLS_READ_BYTES, TLS_WRITE_BYTES};
-use mms::net::{Brought, Certificate, Moment, Session, Shaken, Standing, Validity};
+use mms::net::{Brought, Certificate, Session, Shaken, Standing, Validity};
+use mms::time::Moment;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Error, RootCertStore, SupportedProtocolVersion};
@@ -270,7 +271,7 @@ fn bytes_behind_a_greeting(mut input: Input<'_>) {
 fn dates_of_a_certificate(mut input: Input<'_>) {
     let mut bytes = party().1.to_vec();
     let whole = Validity::of(&bytes).expect("a whole one has them");
-    let now = Moment::of_unix(1_800_000_000_000);
+    let now = Moment::of_unix(1_800_000_000);
     assert_eq!(whole.standing(now), Standing::Valid);
     let (from, length) = (input.number() % bytes.len(), usize::from(input.byte() % 8));
     let to = (from + length).min(bytes.len());
