@@ -382,7 +382,8 @@ impl Server {
         let message = format!(
             "the spool {spool} is damaged and was left as it is: {}. Restore a backup of it; or \
              start without --strict, which saves every whole message, keeps the damaged files \
-             aside and tells those who can be made out to have lost messages. mms spool check --spool {spool} says more",
+             aside and tells those who can be made out to have lost messages. mms spool check \
+             --spool {spool} says more",
             foreseen.lines.join("; ")
         );
         Failure::new(Code::Data, message)
