@@ -3,6 +3,7 @@
 use super::{GREETING, Peer, client, raw, rest_of, start, tls_port};
 use crate::support::server::{PASSWORD, mms, run};
 use mms::limits;
+use rustls::AlertDescription;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -112,6 +113,25 @@ fn what_comes_in_pieces_is_the_same() {
     }
     fred.expect("Welcome fred");
     fred.expect("User fred is online");
+}
+
+#[test]
+fn of_a_record_that_was_changed_on_the_way_the_client_is_told() {
+    let server = start(&["fred", "tim"]);
+    let mut fred = Peer::signed_in(&server, "fred");
+    let mut sealed = fred.seal("send tim hi\r\n");
+    *sealed.last_mut().unwrap() ^= 1;
+    fred.socket.write_all(&sealed).unwrap();
+    let told = loop {
+        assert_ne!(fred.tls.read_tls(&mut fred.socket).unwrap(), 0, "nothing was told");
+        if let Err(e) = fred.tls.process_new_packets() {
+            break e;
+        }
+    };
+    assert_eq!(told, rustls::Error::AlertReceived(AlertDescription::BadRecordMac));
+    server.logs("fred signed off");
+    let mut tim = Peer::signed_in(&server, "tim");
+    assert_eq!(tim.ask("whoelse"), ">> Nobody else is online", "and nothing came to him");
 }
 
 #[test]
