@@ -146,7 +146,7 @@ pub fn parse<'a>(line: &'a [u8], body: Option<&'a [u8]>) -> Call<'a> {
     };
     let (word, rest) = tagged.split_once(' ').unwrap_or((tagged, ""));
     match Tag::new(word) {
-        Some(tag) => Call { tag: Some(tag), request: request(rest, body) },
+        Some(tag) => Call { tag: Some(tag), request: request(rest.trim_start_matches(' '), body) },
         None => Call { tag: None, request: Err(CommandFault::BadTag) },
     }
 }
@@ -160,7 +160,7 @@ pub fn legible(line: &[u8]) -> Option<Tag> {
 
 fn request<'a>(line: &'a str, body: Option<&'a [u8]>) -> Result<Request<'a>, CommandFault<'a>> {
     let body = body.map(text::check_lines).transpose().map_err(CommandFault::Text)?;
-    let Ok((arguments, first)) = command::word(line.trim_start_matches(' ')) else {
+    let Ok((arguments, first)) = command::word(line) else {
         return Err(CommandFault::Blank);
     };
     if first == "ack" && body.is_none() {

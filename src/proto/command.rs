@@ -3,9 +3,10 @@
 
 use super::text::{self, TextFault};
 use crate::limits::LIST_RECIPIENTS;
-use nom::bytes::complete::{take_till1, take_until, take_while};
+use nom::bytes::complete::{take_until, take_while};
 use nom::character::complete::{char, digit1};
 use nom::combinator::{all_consuming, opt, rest, verify};
+use nom::error::{Error, ErrorKind};
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
 
@@ -135,11 +136,11 @@ impl Verb {
     /// The command that `word` names, whatever its case, with or without a leading `/`.
     #[must_use]
     pub fn find(word: &str) -> Option<Self> {
-        let word = word.strip_prefix('/').unwrap_or(word);
         if word == "send" {
             // What most lines begin with.
             return Some(Self::Send);
         }
+        let word = word.strip_prefix('/').unwrap_or(word);
         Self::ALL
             .into_iter()
             .find(|verb| verb.words().iter().any(|own| own.eq_ignore_ascii_case(word)))
@@ -327,8 +328,17 @@ fn blanks(input: &str) -> IResult<&str, &str> {
 }
 
 /// `word = 1*visible blanks`
+#[inline]
 pub(super) fn word(input: &str) -> IResult<&str, &str> {
-    terminated(take_till1(is_blank), blanks).parse(input)
+    // By bytes: blanks are ASCII, and each line of all goes through here.
+    let blank = |&byte: &u8| is_blank(char::from(byte));
+    let bytes = input.as_bytes();
+    let end = bytes.iter().position(blank).unwrap_or(bytes.len());
+    let gap = bytes[end..].iter().take_while(|byte| blank(byte)).count();
+    match input.split_at(end) {
+        ("", _) => Err(nom::Err::Error(Error::new(input, ErrorKind::TakeTill1))),
+        (word, rest) => Ok((&rest[gap..], word)),
+    }
 }
 
 /// `list = "(" *inside ")" blanks`

@@ -90,7 +90,8 @@ impl Framer {
     /// Takes the next frame off the front of `input`: the bytes used up, and the frame if there is
     /// one. The caller drops the used bytes and offers the rest again, with what has come since.
     pub fn next<'a>(&mut self, input: &'a [u8], limits: Limits) -> (usize, Option<Frame<'a>>) {
-        let (skipped, more) = self.skip(input, limits);
+        let skips = self.skip_bytes > 0 || self.skipping != Skipping::Nothing;
+        let (skipped, more) = if skips { self.skip(input, limits) } else { (0, false) };
         let input = &input[skipped..];
         if more || self.awaited > input.len() {
             return (skipped, None);

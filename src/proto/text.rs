@@ -73,13 +73,23 @@ impl Scrutiny {
 /// The bytes of one line as text.
 pub fn check(line: &[u8]) -> Result<&str, TextFault> {
     let text = str::from_utf8(line).map_err(|_| TextFault::NotUtf8)?;
-    // One pass without branches settles the usual line, which is printable ASCII.
-    let odd = line.iter().fold(false, |odd, &b| odd | !(0x20..0x7f).contains(&b));
     let mut scrutiny = Scrutiny::default();
-    if odd && let Some(c) = text.chars().find(|&c| scrutiny.refuses(c) || c == '\n') {
+    if !is_printable_ascii(line)
+        && let Some(c) = text.chars().find(|&c| scrutiny.refuses(c) || c == '\n')
+    {
         return Err(TextFault::Character(c));
     }
     Ok(text)
+}
+
+/// Whether it is the usual line. Sixteen bytes are looked at together, and the last sixteen once
+/// more where they are not whole.
+fn is_printable_ascii(line: &[u8]) -> bool {
+    let printable =
+        |bytes: &[u8]| bytes.iter().fold(true, |all, b| all & (b' '..=b'~').contains(b));
+    let Some(last) = line.last_chunk::<16>() else { return printable(line) };
+    let (whole, _) = line.as_chunks::<16>();
+    whole.iter().all(|bytes| printable(bytes)) && printable(last)
 }
 
 /// The bytes of a text that may have several lines.
@@ -133,6 +143,19 @@ mod tests {
         ] {
             assert!(matches!(check(text.as_bytes()), Err(TextFault::Character(_))), "{text:?}");
             assert!(check_lines(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_place_of_a_line_is_looked_at() {
+        for length in 1..50 {
+            let line = " ~".repeat(25)[..length].to_owned().into_bytes();
+            assert!(is_printable_ascii(&line) && check(&line).is_ok());
+            for (at, bad) in (0..length).flat_map(|at| [b'\x1f', b'\x7f'].map(|bad| (at, bad))) {
+                let mut line = line.clone();
+                line[at] = bad;
+                assert!(check(&line).is_err(), "{bad:#x} at {at} of {length}");
+            }
         }
     }
 
