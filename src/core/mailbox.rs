@@ -141,7 +141,12 @@ impl Mailbox {
             Err(place) => {
                 debug_assert!(place >= self.shown, "an accepted letter is newer than a shown one");
                 self.bytes += u64::from(letter.at.body_bytes);
-                self.letters.insert(place, letter);
+                // The usual place is the end, which needs nothing moved.
+                if place == self.letters.len() {
+                    self.letters.push_back(letter);
+                } else {
+                    self.letters.insert(place, letter);
+                }
                 None
             }
         }

@@ -114,7 +114,8 @@ pub fn recipients(list: &str) -> impl Iterator<Item = Recipient<'_>> {
 pub fn count_recipients(list: &str) -> usize {
     match list {
         "" => 0,
-        list => 1 + memchr::memchr_iter(b',', list.as_bytes()).count(),
+        // By hand, for nearly all lists are one name.
+        list => 1 + list.bytes().filter(|&byte| byte == b',').count(),
     }
 }
 

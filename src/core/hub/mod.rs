@@ -347,8 +347,10 @@ impl Hub {
     }
 
     fn say(&mut self, conn: Conn, reply: Reply, turn: &mut Turn<'_>) {
-        let prompt = self.session(conn).and_then(Session::prompt).filter(|_| reply.is_event());
-        self.around_prompt(conn, prompt, turn, |hub, turn| hub.utter(conn, reply, turn));
+        match reply.is_event() {
+            true => self.tell(conn, reply, turn),
+            false => self.utter(conn, reply, turn),
+        }
     }
 
     /// Says something as it is.

@@ -28,8 +28,14 @@ impl Hub {
             && let Some(Action::Note(Note::Command { times, .. })) = turn.out.get_mut(last.at)
         {
             *times += 1;
-            return;
+        } else {
+            self.note_another(user, verb, turn);
         }
+    }
+
+    /// The first of its kind; apart, so that the others do not pay for it.
+    #[cold]
+    fn note_another(&mut self, user: Option<UserId>, verb: Option<Verb>, turn: &mut Turn<'_>) {
         let at = turn.out.len();
         let name = user.map(|user| self.accounts.name(user).clone());
         turn.out.push(Action::Note(Note::Command { user: name, verb, times: 1 }));

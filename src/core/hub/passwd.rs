@@ -113,6 +113,13 @@ impl Hub {
         }
     }
 
+    /// Says something that came unasked. Apart, so that an answer does not pay for it.
+    #[inline(never)]
+    pub(super) fn tell(&mut self, conn: Conn, reply: Reply, turn: &mut Turn<'_>) {
+        let prompt = self.session(conn).and_then(Session::prompt);
+        self.around_prompt(conn, prompt, turn, |hub, turn| hub.utter(conn, reply, turn));
+    }
+
     /// Says something that came unasked; an open prompt gives way to it and is said again.
     pub(super) fn around_prompt<T>(
         &mut self,

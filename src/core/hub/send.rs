@@ -52,8 +52,11 @@ impl Hub {
             return;
         }
         let (Recipients::One(whom) | Recipients::List(whom)) = to;
-        let Some(key) = self.fresh_key(conn, from, key, whom, text, turn) else { return };
-        let post = Post { conn, from, kind: LetterKind::Direct, body: text, key };
+        let mut post = Post { conn, from, kind: LetterKind::Direct, body: text, key: None };
+        if let Some(key) = key {
+            let Some(fresh) = self.fresh_key(post, key, whom, turn) else { return };
+            post.key = Some(fresh);
+        }
         match to {
             Recipients::One(word) => self.send_one(post, word, turn),
             Recipients::List(list) => self.send_list(post, list, turn),
@@ -72,21 +75,18 @@ impl Hub {
         bytes > most
     }
 
-    /// The key to store a message with, if it has one; `None` if it has one and is answered
-    /// already.
+    /// The key to store a message with; `None` if it has been used, and the message is answered.
     fn fresh_key<'k>(
         &mut self,
-        conn: Conn,
-        from: UserId,
-        key: Option<&'k str>,
+        post: Post<'_>,
+        key: &'k str,
         whom: &str,
-        text: &str,
         turn: &mut Turn<'_>,
-    ) -> Option<Option<Key<'k>>> {
-        let Some(key) = key else { return Some(None) };
-        let hash = keys::hash(whom, text);
+    ) -> Option<Key<'k>> {
+        let Post { conn, from, body, .. } = post;
+        let hash = keys::hash(whom, body);
         let answer = match self.keys.look(from, key, hash, turn.now.unix_ms) {
-            Found::New => return Some(Some(Key { text: key, hash })),
+            Found::New => return Some(Key { text: key, hash }),
             Found::Known(id, stored) => {
                 self.say(conn, Reply::Known(id), turn);
                 // Of a broadcast the key does not tell whom it was for.
@@ -209,7 +209,11 @@ impl Hub {
         if self.is_too_long(conn, text, turn) {
             return;
         }
-        let Some(key) = self.fresh_key(conn, from, key, "", text, turn) else { return };
+        let mut post = Post { conn, from, kind: LetterKind::Broadcast, body: text, key: None };
+        if let Some(key) = key {
+            let Some(fresh) = self.fresh_key(post, key, "", turn) else { return };
+            post.key = Some(fresh);
+        }
         self.work += self.online.len() / WORK_LOOKS;
         let (mut to, mut full) = (Vec::with_capacity(self.online.len()), Names::default());
         let online = std::mem::take(&mut self.online);
@@ -235,7 +239,6 @@ impl Hub {
         if to.is_empty() {
             return self.say(conn, Reply::Broadcast { users, full, id: None }, turn);
         }
-        let post = Post { conn, from, kind: LetterKind::Broadcast, body: text, key };
         if !has_disk(&post, users, turn) {
             return self.refuse(conn, Refusal::DiskFull, turn);
         }
@@ -356,8 +359,10 @@ impl Hub {
         user: UserId,
         turn: &mut Turn<'_>,
     ) -> Option<(LetterId, bool)> {
-        let none = self.user(user).mailbox.all_shown();
-        let prompt = self.session(conn).and_then(Session::prompt).filter(|_| !none);
+        let prompt = self.session(conn).and_then(Session::prompt);
+        if prompt.is_none() || self.user(user).mailbox.all_shown() {
+            return self.show_one(conn, user, turn);
+        }
         self.around_prompt(conn, prompt, turn, |hub, turn| hub.show_one(conn, user, turn))
     }
 
