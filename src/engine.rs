@@ -152,8 +152,16 @@ impl<D: Disk> Engine<D> {
         self.hub.tick(&mut Turn { now, journal: &mut self.spool, out: &mut self.held });
     }
 
-    /// A new segment begins with what must outlive the older ones.
+    /// What comes before each event: seldom anything.
     fn begin(&mut self, now: Now) {
+        if self.spool.needs_way() {
+            self.make_way(now);
+        }
+    }
+
+    /// A new segment begins with what must outlive the older ones.
+    #[cold]
+    fn make_way(&mut self, now: Now) {
         self.spool.make_way();
         if self.spool.roll_due() {
             self.hub.checkpoint(now.unix_ms, &mut self.spool);

@@ -169,17 +169,23 @@ impl<D: Disk> Spool<D> {
         !self.is_idle() && self.batch.bytes.len() >= self.config.batch_bytes as usize
     }
 
+    /// Whether [`Self::make_way`] has anything to do. Once the turn's first record has seen to it,
+    /// there is nothing until something is used up.
+    #[must_use]
+    pub fn needs_way(&self) -> bool {
+        self.is_idle() || self.is_batch_full() || self.spares_due() > 0
+    }
+
     /// Called before an event is handled, so that what it appends has room: writes what the turn
     /// has gathered if that is much, makes overdue room, and sees whether a new segment is to be
     /// begun. An error is told by the next commit.
     pub fn make_way(&mut self) {
+        if !self.needs_way() {
+            return;
+        }
         if self.is_batch_full() {
             // It is remembered.
             let _ = self.commit();
-        }
-        if !self.is_idle() && self.spares_due() == 0 {
-            // The turn's first record has seen to it, and nothing has been used since.
-            return;
         }
         if self.keeps_room() && !self.ready.is_full() && self.failed.is_none() {
             // It is remembered.
