@@ -67,7 +67,8 @@ impl<D: Disk> Server<D> {
     }
 
     pub(super) fn write(&mut self, now: Millis) {
-        for conn in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for conn in dirty.drain(..) {
             let Some(port) = self.ports.get_mut(key(conn)) else { continue };
             port.dirty = false;
             let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
@@ -103,6 +104,8 @@ impl<D: Disk> Server<D> {
                 self.deadlines.arm(conn, &mut port.armed, when);
             }
         }
+        // The list keeps its memory for the next turn.
+        self.dirty = dirty;
     }
 
     /// Frees the slots of those that are over, and what they weighed.
