@@ -4,22 +4,75 @@
 use std::fmt;
 
 /// Appends `value` in decimal.
-pub fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut text = [0; 20];
-    let mut at = text.len();
-    while value >= 100 {
-        at -= 2;
-        text[at..at + 2].copy_from_slice(&TENS[(value % 100) as usize]);
-        value /= 100;
+pub fn push_decimal(out: &mut Vec<u8>, value: u64) {
+    let mut figures = Figures::default();
+    figures.decimal(value);
+    figures.push_to(out);
+}
+
+/// Numbers and what stands between them, put together from the right, where a number's last digit
+/// is found first, and appended at once. There are [`Figures::PLACES`] places; to put in more is a
+/// fault of ours, a panic.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// What is put together, from `at` to the middle, and as many places that are never used.
+    text: [u8; 2 * Self::PLACES],
+    at: usize,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self { text: [0; 2 * Self::PLACES], at: Self::PLACES }
     }
-    if value >= 10 {
-        at -= 2;
-        text[at..at + 2].copy_from_slice(&TENS[value as usize]);
-    } else {
-        at -= 1;
-        text[at] = b'0' + value as u8;
+}
+
+impl Figures {
+    /// As many as two numbers of 32 bits need with something between them and around them, or one
+    /// of 64.
+    pub const PLACES: usize = 24;
+
+    /// Puts `value` in front, in decimal.
+    // Inlined where it is called twice or thrice in a row, it costs a fifth less.
+    #[inline(always)]
+    pub fn decimal(&mut self, mut value: u64) {
+        // The place is kept apart from the text until the end, so that it need not be in memory.
+        let (text, mut at) = (&mut self.text, self.at);
+        let mut put = |digits: &[u8]| {
+            at -= digits.len();
+            text[at..at + digits.len()].copy_from_slice(digits);
+        };
+        while value >= 10_000 {
+            let four = (value % 10_000) as u32;
+            value /= 10_000;
+            let ([a, b], [c, d]) = (TENS[(four / 100) as usize], TENS[(four % 100) as usize]);
+            put(&[a, b, c, d]);
+        }
+        let mut rest = value as u32;
+        if rest >= 100 {
+            put(&TENS[(rest % 100) as usize]);
+            rest /= 100;
+        }
+        match rest {
+            10.. => put(&TENS[rest as usize]),
+            _ => put(&[b'0' + rest as u8]),
+        }
+        self.at = at;
     }
-    out.extend_from_slice(&text[at..]);
+
+    /// Puts a sign in front.
+    pub fn sign(&mut self, sign: u8) {
+        self.at -= 1;
+        self.text[self.at] = sign;
+    }
+
+    /// Appends all of it.
+    pub fn push_to(&self, out: &mut Vec<u8>) {
+        // As many bytes as there are places, whatever is used of them: to copy a known number of
+        // bytes takes a few instructions, and to copy some of them a call.
+        let begin = out.len();
+        out.extend_from_slice(&self.text[self.at..self.at + Self::PLACES]);
+        out.truncate(begin + Self::PLACES - self.at);
+    }
 }
 
 /// How many of something there are, in words: `1 letter`, `2 letters`.

@@ -1,6 +1,6 @@
 //! A letter's number, as it is told and written.
 
-use crate::digits::push_decimal;
+use crate::digits::{Figures, push_decimal};
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,9 +17,19 @@ pub struct LetterId {
 impl LetterId {
     /// Appends the number as [`Display`](fmt::Display) writes it.
     pub fn push_to(self, out: &mut Vec<u8>) {
-        push_decimal(out, u64::from(self.epoch));
-        out.push(b'.');
-        push_decimal(out, u64::from(self.seq));
+        let mut figures = Figures::default();
+        figures.decimal(u64::from(self.seq));
+        figures.sign(b'.');
+        figures.decimal(u64::from(self.epoch));
+        figures.push_to(out);
+    }
+
+    /// Appends the number and a time in milliseconds, with a blank between them: how the journal
+    /// and a line for programs name a letter.
+    pub fn push_with_time(self, unix_ms: u64, out: &mut Vec<u8>) {
+        self.push_to(out);
+        out.push(b' ');
+        push_decimal(out, unix_ms);
     }
 }
 
@@ -57,6 +67,10 @@ mod tests {
         let mut pushed = Vec::new();
         id.push_to(&mut pushed);
         assert_eq!(pushed, id.to_string().into_bytes());
+        let most = LetterId { epoch: u32::MAX, seq: u32::MAX };
+        pushed.clear();
+        most.push_with_time(u64::MAX, &mut pushed);
+        assert_eq!(pushed, format!("{most} {}", u64::MAX).into_bytes());
         for word in ["", ".", "1", "1.", ".1", "1.2.3", "+1.2", "1.-2", "4294967296.1"] {
             assert_eq!(word.parse::<LetterId>(), Err(NotAnId), "{word}");
         }

@@ -32,9 +32,7 @@ pub fn letter(letter: &LetterLine<'_>, out: &mut Vec<u8>) {
     };
     out.reserve(LETTER_HEAD + letter.body.len());
     out.extend_from_slice(b"100 ");
-    letter.id.push_to(out);
-    out.push(b' ');
-    push_decimal(out, letter.unix_ms);
+    letter.id.push_with_time(letter.unix_ms, out);
     for word in [flags, letter.from] {
         out.push(b' ');
         out.extend_from_slice(word.as_bytes());

@@ -115,9 +115,7 @@ pub fn encode(out: &mut Vec<u8>, batch: u64, record: &Record<'_>) -> usize {
             out.push(b' ');
             push_key(out, *key);
             out.push(b' ');
-            id.push_to(out);
-            out.push(b' ');
-            push_decimal(out, *unix_ms);
+            id.push_with_time(*unix_ms, out);
             finish(out, start)
         }
         Record::Blocks { user, other, switch } => {
@@ -177,9 +175,7 @@ fn encode_letter(out: &mut Vec<u8>, batch: u64, letter: &Letter<'_>) -> usize {
     debug_assert!(!letter.from.contains([' ', '\n']) && !letter.to.contains([' ', '\n']));
     out.reserve(HEAD_BYTES + 48 + letter.from.len() + letter.to.len() + letter.body.len());
     let start = begin(out, b'L', batch);
-    letter.id.push_to(out);
-    out.push(b' ');
-    push_decimal(out, letter.unix_ms);
+    letter.id.push_with_time(letter.unix_ms, out);
     out.extend_from_slice(match letter.kind {
         LetterKind::Direct => b" d",
         LetterKind::Broadcast => b" b",
