@@ -48,8 +48,8 @@ pub enum Output<'a> {
         conn: Conn,
         /// Its sender.
         from: &'a UserName,
-        /// Its text.
-        body: &'a str,
+        /// Its text: UTF-8.
+        body: &'a [u8],
         /// How it came.
         showing: Showing,
     },
@@ -289,11 +289,12 @@ impl<D: Disk> Engine<D> {
         let page = self.spool.page(at)?;
         let line = LetterLine {
             id,
-            unix_ms: page.unix_ms,
+            stamp: page.stamp,
             again: showing.again,
             broadcast: page.kind == LetterKind::Broadcast,
             from: from.as_str(),
             body: page.body,
+            line_ends: at.line_ends,
         };
         say(Output::Letter(conn, line));
         Ok(())

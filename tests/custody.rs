@@ -89,11 +89,12 @@ impl Server {
             let heard = |output: Output<'_>| match output {
                 Output::Show { from, body, showing, .. } => {
                     let again = if showing.again { "(again) " } else { "" };
-                    said.push(format!("{again}{from}: {body}"));
+                    said.push(format!("{again}{from}: {}", String::from_utf8_lossy(body)));
                 }
                 Output::Letter(_, letter) => {
                     let again = if letter.again { "(again) " } else { "" };
-                    said.push(format!("{again}{}: {}", letter.from, letter.body));
+                    let body = String::from_utf8_lossy(letter.body);
+                    said.push(format!("{again}{}: {body}", letter.from));
                 }
                 Output::Say(_, _, reply @ (Reply::Known(_) | Reply::Refused(_))) => {
                     said.push(format!("{reply:?}"));

@@ -16,7 +16,7 @@ use crate::limits::{
     LINGER_MS, OBSERVE_MS, OUTPUT_CLOSE_BYTES, OUTPUT_PAUSE_BYTES, STALLED_MS, TLS_HANDSHAKE_MS,
     WITNESS_MS,
 };
-use crate::proto::coded::{self, Tag};
+use crate::proto::coded::{self, LetterLine, Sheet, Tag};
 use crate::proto::line::Framer;
 use crate::proto::plain::{self, Showing};
 use crate::proto::reply::{Farewell, Reply};
@@ -241,16 +241,16 @@ impl Port {
         plain::render(reply, &mut self.outbox);
     }
 
-    pub(super) fn show(&mut self, from: &str, body: &str, showing: Showing) {
+    pub(super) fn show(&mut self, from: &str, body: &[u8], showing: Showing) {
         self.said = self.said.wrapping_add(1);
         self.letter_said = self.said;
         plain::letter(from, body, showing, &mut self.outbox);
     }
 
     /// Shows a letter, as it is worded for programs.
-    pub(super) fn letter(&mut self, line: &[u8]) {
+    pub(super) fn letter(&mut self, letter: &LetterLine<'_>, sheet: &mut Sheet) {
         self.said = self.said.wrapping_add(1);
-        self.outbox.extend_from_slice(line);
+        sheet.push(letter, &mut self.outbox);
     }
 
     /// Whether a timing mark is to be asked for behind the last letter.

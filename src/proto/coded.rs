@@ -295,16 +295,21 @@ fn passwd(arguments: &str) -> Result<Request<'_>, CommandFault<'_>> {
 pub fn render(reply: &Reply, tag: Option<Tag>, out: &mut Vec<u8>) {
     // The two answers of the hot path are put together without the formatting machinery.
     match reply {
-        Reply::Sent { to, id } => return stored(*id, b" sent ", to, tag, out),
-        Reply::Saved { to, id } => return stored(*id, b" saved ", to, tag, out),
-        _ => {}
+        Reply::Sent { to, id } => stored(*id, b" sent ", to, tag, out),
+        Reply::Saved { to, id } => stored(*id, b" saved ", to, tag, out),
+        other => render_worded(other, tag, out),
     }
+}
+
+/// Appends any other reply; apart, so that those two do not pay for it.
+#[inline(never)]
+fn render_worded(reply: &Reply, tag: Option<Tag>, out: &mut Vec<u8>) {
     let (code, fields) = worded(reply);
     begin(code, tag, out);
     if !fields.is_empty() {
         out.push(b' ');
     }
-    push_text(&fields, out);
+    push_text(fields.as_bytes(), out);
 }
 
 fn begin(code: &str, tag: Option<Tag>, out: &mut Vec<u8>) {
@@ -315,7 +320,13 @@ fn begin(code: &str, tag: Option<Tag>, out: &mut Vec<u8>) {
     }
 }
 
-fn stored(id: LetterId, fate: &[u8], to: &UserName, tag: Option<Tag>, out: &mut Vec<u8>) {
+fn stored<const N: usize>(
+    id: LetterId,
+    fate: &[u8; N],
+    to: &UserName,
+    tag: Option<Tag>,
+    out: &mut Vec<u8>,
+) {
     begin("250", tag, out);
     out.push(b' ');
     id.push_to(out);
@@ -627,7 +638,17 @@ mod tests {
             broadcast in any::<bool>(),
         ) {
             let id = LetterId { epoch: 7, seq };
-            let line = LetterLine { id, unix_ms: 5, again, broadcast, from: "fred", body: &body };
+            let mut stamp = vec![];
+            id.push_with_time(5, &mut stamp);
+            let line = LetterLine {
+                id,
+                stamp: &stamp,
+                again,
+                broadcast,
+                from: "fred",
+                body: body.as_bytes(),
+                line_ends: memchr::memchr_iter(b'\n', body.as_bytes()).count() as u32,
+            };
             let mut out = vec![];
             letter(&line, &mut out);
             letter(&line, &mut out);

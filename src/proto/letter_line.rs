@@ -10,38 +10,40 @@ use crate::limits::NAME_BYTES;
 pub struct LetterLine<'a> {
     /// Its number.
     pub id: LetterId,
-    /// When it was accepted.
-    pub unix_ms: u64,
+    /// Its number and when it was accepted, as [`LetterId::push_with_time`] writes them: the
+    /// journal has them so already.
+    pub stamp: &'a [u8],
     /// It was shown before.
     pub again: bool,
     /// It was sent to everyone.
     pub broadcast: bool,
     /// Its sender.
     pub from: &'a str,
-    /// Its text.
-    pub body: &'a str,
+    /// Its text: UTF-8.
+    pub body: &'a [u8],
+    /// How many line ends stand in it.
+    pub line_ends: u32,
 }
 
 /// Appends a letter.
 pub fn letter(letter: &LetterLine<'_>, out: &mut Vec<u8>) {
-    let flags = match (letter.again, letter.broadcast) {
-        (false, false) => "-",
-        (true, false) => "a",
-        (false, true) => "b",
-        (true, true) => "ab",
-    };
     out.reserve(LETTER_HEAD + letter.body.len());
     out.extend_from_slice(b"100 ");
-    letter.id.push_with_time(letter.unix_ms, out);
-    for word in [flags, letter.from] {
-        out.push(b' ');
-        out.extend_from_slice(word.as_bytes());
+    out.extend_from_slice(letter.stamp);
+    match (letter.again, letter.broadcast) {
+        (false, false) => out.extend_from_slice(b" - "),
+        (true, false) => out.extend_from_slice(b" a "),
+        (false, true) => out.extend_from_slice(b" b "),
+        (true, true) => out.extend_from_slice(b" ab "),
     }
+    out.extend_from_slice(letter.from.as_bytes());
     out.push(b' ');
-    push_text(letter.body, out);
+    let lines = if letter.line_ends == 0 { Lines::One } else { Lines::Several };
+    debug_assert_eq!(lines, Lines::of(letter.body));
+    push_lines(letter.body, lines, out);
 }
 
-/// The letter that was worded last. What thousands are shown in one turn is worded once.
+/// The broadcast that was worded last. What thousands are shown in one turn is worded once.
 #[derive(Debug, Default)]
 pub struct Sheet {
     of: Option<(LetterId, bool)>,
@@ -49,8 +51,12 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// The letter's line, as [`letter`] words it.
-    pub fn line(&mut self, letter: &LetterLine<'_>) -> &[u8] {
+    /// Appends a letter, as [`letter`] words it.
+    pub fn push(&mut self, letter: &LetterLine<'_>, out: &mut Vec<u8>) {
+        if !letter.broadcast {
+            // Few are shown it, and to word it takes hardly longer than to copy it from here.
+            return self::letter(letter, out);
+        }
         // The id stands for all of it but the mark of a repeat.
         let of = Some((letter.id, letter.again));
         if self.of != of {
@@ -58,22 +64,38 @@ impl Sheet {
             self.line.clear();
             self::letter(letter, &mut self.line);
         }
-        &self.line
+        out.extend_from_slice(&self.line);
     }
 }
 
 /// More than a letter takes besides its text.
 const LETTER_HEAD: usize = 64 + NAME_BYTES;
 
+/// Whether a text goes over more than one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    One,
+    Several,
+}
+
+impl Lines {
+    fn of(text: &[u8]) -> Self {
+        if memchr::memchr(b'\n', text).is_some() { Self::Several } else { Self::One }
+    }
+}
+
 /// The last field of a line: as it is if a reader finds its end, else by count.
-pub(super) fn push_text(body: &str, out: &mut Vec<u8>) {
-    let lines = memchr::memchr(b'\n', body.as_bytes()).is_some();
-    if body.len() > TEXT_IN_LINE || lines || body.ends_with('}') {
+pub(super) fn push_text(text: &[u8], out: &mut Vec<u8>) {
+    push_lines(text, Lines::of(text), out);
+}
+
+fn push_lines(body: &[u8], lines: Lines, out: &mut Vec<u8>) {
+    if body.len() > TEXT_IN_LINE || lines == Lines::Several || body.ends_with(b"}") {
         out.push(b'{');
         push_decimal(out, body.len() as u64);
         out.extend_from_slice(b"}\r\n");
     }
-    out.extend_from_slice(body.as_bytes());
+    out.extend_from_slice(body);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -21,22 +21,22 @@ const FURTHER_LINE: &[u8] = b"\r\n>>   | ";
 /// Bytes by which that is longer than the line end it stands for.
 pub const FURTHER_LINE_BYTES: u32 = FURTHER_LINE.len() as u32 - 1;
 
-/// Appends a letter as `fred: hi`. Further lines of its body begin with `| `.
-pub fn letter(from: &str, body: &str, showing: Showing, out: &mut Vec<u8>) {
+/// Appends a letter as `fred: hi`. Further lines of its body, which is UTF-8, begin with `| `.
+pub fn letter(from: &str, body: &[u8], showing: Showing, out: &mut Vec<u8>) {
     out.extend_from_slice(if showing.waited { b">>      " } else { b">> " });
     if showing.again {
         out.extend_from_slice(b"(again) ");
     }
     out.extend_from_slice(from.as_bytes());
     out.extend_from_slice(b": ");
-    if memchr::memchr(b'\n', body.as_bytes()).is_none() {
-        out.extend_from_slice(body.as_bytes());
+    if memchr::memchr(b'\n', body).is_none() {
+        out.extend_from_slice(body);
     } else {
-        for (n, line) in body.split('\n').enumerate() {
+        for (n, line) in body.split(|&byte| byte == b'\n').enumerate() {
             if n > 0 {
                 out.extend_from_slice(FURTHER_LINE);
             }
-            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(line);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -559,8 +559,8 @@ mod tests {
     #[test]
     fn a_letter_of_several_lines_forges_none() {
         let mut out = vec![];
-        letter("fred", "a\n>> x", Showing { again: true, waited: false }, &mut out);
-        letter("Tim", "b", Showing { again: false, waited: true }, &mut out);
+        letter("fred", b"a\n>> x", Showing { again: true, waited: false }, &mut out);
+        letter("Tim", b"b", Showing { again: false, waited: true }, &mut out);
         let want = ">> (again) fred: a\r\n>>   | >> x\r\n>>      Tim: b\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), want);
     }

@@ -295,19 +295,17 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, Fault> {
     entry.map_or(Err(Fault::Payload { bytes }), |entry| Ok(Frame { batch, entry, bytes }))
 }
 
-/// What is told of a letter besides what the rules know: when it was accepted, and what it was
-/// sent with. Only for a record that [`encode`] has just made: nothing of it is verified.
+/// What is told of a letter besides what the rules know: its number and when it was accepted, as
+/// [`LetterId::push_with_time`] writes them, and what it was sent with. Only for a record that is
+/// known to be a letter's: nothing of it is verified.
 #[must_use]
-pub fn glance(bytes: &[u8]) -> Option<(u64, LetterKind)> {
+pub fn glance(bytes: &[u8]) -> Option<(&[u8], LetterKind)> {
     let payload = bytes.get(HEAD_BYTES..)?;
-    let time = payload.get(memchr::memchr(b' ', payload)? + 1..)?;
-    let digits = time.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let unix_ms = time[..digits].iter().fold(0, |sum, digit| 10 * sum + u64::from(digit - b'0'));
-    match time.get(digits + 1)? {
-        b'd' => Some((unix_ms, LetterKind::Direct)),
-        b'b' => Some((unix_ms, LetterKind::Broadcast)),
-        _ => None,
-    }
+    // In front of the kind stand figures, and one blank.
+    let at = memchr::memchr2(b'd', b'b', payload)?;
+    let stamp = payload.get(..at.checked_sub(1)?)?;
+    let kind = if payload[at] == b'd' { LetterKind::Direct } else { LetterKind::Broadcast };
+    Some((stamp, kind))
 }
 
 /// Kind, batch and payload length of a frame, whatever its checksum.

@@ -211,7 +211,7 @@ impl<D: Disk> Server<D> {
 
     fn body(&mut self, user: &str, id: LetterId) -> io::Result<String> {
         let at = self.hub.waiting[&(user.to_owned(), id)].0;
-        Ok(self.spool.body(at)?.to_owned())
+        Ok(String::from_utf8(self.spool.body(at)?.to_vec()).expect("all text is UTF-8"))
     }
 
     /// What comes before an event.

@@ -316,16 +316,20 @@ fn lettered(body: &str) -> usize {
     first.strip_prefix('m').unwrap().parse().unwrap()
 }
 
+fn text(body: &[u8]) -> String {
+    str::from_utf8(body).expect("a letter's text is UTF-8").to_owned()
+}
+
 /// What leaves the engine: to whom, what he hears of it, and what the network is asked.
 fn carried(output: Output<'_>) -> (Conn, Option<Said>, Option<char>) {
     match output {
         Output::Say(conn, tag, reply) => (conn, Some(Said::Reply(tag, reply.clone())), None),
         Output::Show { conn, from, body, showing } => {
-            let (from, body) = (from.as_str().to_owned(), body.to_owned());
+            let (from, body) = (from.as_str().to_owned(), text(body));
             (conn, Some(Said::Letter { from, body, again: showing.again, id: None }), None)
         }
         Output::Letter(conn, letter) => {
-            let (from, body) = (letter.from.to_owned(), letter.body.to_owned());
+            let (from, body) = (letter.from.to_owned(), text(letter.body));
             let (again, id) = (letter.again, Some(letter.id));
             (conn, Some(Said::Letter { from, body, again, id }), None)
         }

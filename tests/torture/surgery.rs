@@ -91,7 +91,7 @@ fn open(disk: &SimDisk) -> Result<Found, String> {
     let mut letters = BTreeMap::new();
     for (seq, at) in places {
         let body = spool.body(at).map_err(|e| format!("letter {seq}: {e}"))?;
-        letters.insert(seq, body.to_owned());
+        letters.insert(seq, String::from_utf8(body.to_vec()).map_err(|e| e.to_string())?);
     }
     Ok(Found { letters, recovery })
 }

@@ -37,7 +37,7 @@ impl<D: Disk> Server<D> {
                 }
                 Output::Letter(_, letter) => {
                     port.lend(pool);
-                    port.letter(sheet.line(&letter));
+                    port.letter(&letter, sheet);
                 }
                 Output::Show { from, body, showing, .. } => {
                     port.lend(pool);

@@ -16,12 +16,12 @@ pub(super) const READERS: usize = 4;
 /// What of a letter is read to show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page<'a> {
-    /// When it was accepted, milliseconds since 1970 UTC.
-    pub unix_ms: u64,
+    /// Its number and when it was accepted, as the record has them.
+    pub stamp: &'a [u8],
     /// What it was sent with.
     pub kind: LetterKind,
-    /// Its text.
-    pub body: &'a str,
+    /// Its text: UTF-8, as it was checked when it came, and by the checksum if it was read.
+    pub body: &'a [u8],
 }
 
 /// A stretch of a segment that was read.
@@ -50,25 +50,32 @@ impl Ahead {
 }
 
 impl<D: Disk> Spool<D> {
-    /// The text of the letter at `at`: from memory if it was appended in this turn or committed
-    /// last, else from the disk. The error says which record cannot be read.
-    pub fn body(&mut self, at: Location) -> io::Result<&str> {
-        match self.in_batch(at) {
-            Some(range) => body_of(&self.batch.bytes[range], at, &mut self.lines),
-            None => Ok(self.letter(at)?.body),
-        }
+    /// The text of the letter at `at`, UTF-8: from memory if it was appended in this turn or
+    /// committed last, else from the disk, verified. The error says which record cannot be read.
+    pub fn body(&mut self, at: Location) -> io::Result<&[u8]> {
+        Ok(self.record_and_body(at)?.1)
     }
 
-    /// The same, with what else is told of a letter that the rules do not know.
+    /// The same, with what else is told of a letter to a program.
     pub fn page(&mut self, at: Location) -> io::Result<Page<'_>> {
-        let Some(range) = self.in_batch(at) else {
-            let letter = self.letter(at)?;
-            return Ok(Page { unix_ms: letter.unix_ms, kind: letter.kind, body: letter.body });
-        };
+        let (record, body) = self.record_and_body(at)?;
+        let (stamp, kind) = record::glance(record).ok_or_else(|| no_letter(at))?;
+        Ok(Page { stamp, kind, body })
+    }
+
+    fn record_and_body(&mut self, at: Location) -> io::Result<(&[u8], &[u8])> {
+        let Some(range) = self.in_batch(at) else { return self.read_back(at) };
         let bytes = &self.batch.bytes[range];
-        let (unix_ms, kind) =
-            record::glance(bytes).ok_or_else(|| broken(at, "no letter begins there"))?;
-        Ok(Page { unix_ms, kind, body: body_of(bytes, at, &mut self.lines)? })
+        Ok((bytes, body_of(bytes, at, &mut self.lines)?))
+    }
+
+    /// The same from the disk, verified. Apart, so that what is in memory does not pay for it.
+    #[cold]
+    fn read_back(&mut self, at: Location) -> io::Result<(&[u8], &[u8])> {
+        let range = self.read_record(at)?;
+        let bytes = &self.ahead.bytes[range];
+        let stored = letter_of(bytes, at)?.body;
+        Ok((bytes, record::restore(stored, &mut self.lines).as_bytes()))
     }
 
     /// The whole letter at `at`, verified.
@@ -138,12 +145,20 @@ impl<D: Disk> Spool<D> {
     }
 }
 
-/// The text at the end of a letter's record.
-fn body_of<'a>(record: &'a [u8], at: Location, lines: &'a mut String) -> io::Result<&'a str> {
+/// The text at the end of a letter's record that we have made.
+fn body_of<'a>(record: &'a [u8], at: Location, lines: &'a mut String) -> io::Result<&'a [u8]> {
     let stored = record
         .split_last()
         .and_then(|(_, rest)| rest.split_at_checked(rest.len() - at.body_bytes as usize))
-        .and_then(|(_, body)| str::from_utf8(body).ok())
-        .ok_or_else(|| broken(at, "no letter begins there"))?;
-    Ok(if at.line_ends == 0 { stored } else { record::restore(stored, lines) })
+        .map(|(_, body)| body)
+        .ok_or_else(|| no_letter(at))?;
+    if at.line_ends == 0 {
+        return Ok(stored);
+    }
+    let stored = str::from_utf8(stored).map_err(|_| no_letter(at))?;
+    Ok(record::restore(stored, lines).as_bytes())
+}
+
+fn no_letter(at: Location) -> io::Error {
+    broken(at, "no letter begins there")
 }

@@ -173,7 +173,11 @@ fn understood(line: &ServerLine) {
 fn reads_back(of: &Letter) {
     let Letter { id, unix_ms, again, broadcast, ref from, text: ref body, .. } = *of;
     let mut out = vec![];
-    letter(&LetterLine { id, unix_ms, again, broadcast, from, body }, &mut out);
+    let mut stamp = vec![];
+    id.push_with_time(unix_ms, &mut stamp);
+    let line_ends = u32::try_from(body.matches('\n').count()).expect("a line is short");
+    let (stamp, body) = (&stamp[..], body.as_bytes());
+    letter(&LetterLine { id, stamp, again, broadcast, from, body, line_ends }, &mut out);
     let (said, fault) = read(out.chunks(7));
     assert_eq!(fault, None);
     let [Said::Coded(line)] = &said[..] else { panic!("{said:?}") };
