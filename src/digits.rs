@@ -75,6 +75,31 @@ impl Figures {
     }
 }
 
+/// A number that is written many times before it changes, with its figures.
+#[derive(Debug)]
+pub struct Kept {
+    value: u64,
+    figures: Figures,
+}
+
+impl Kept {
+    /// This number, for the time being.
+    #[must_use]
+    pub fn new(value: u64) -> Self {
+        let mut figures = Figures::default();
+        figures.decimal(value);
+        Self { value, figures }
+    }
+
+    /// Appends `value` in decimal, and keeps it.
+    pub fn push(&mut self, value: u64, out: &mut Vec<u8>) {
+        if self.value != value {
+            *self = Self::new(value);
+        }
+        self.figures.push_to(out);
+    }
+}
+
 /// How many of something there are, in words: `1 letter`, `2 letters`.
 #[derive(Clone, Copy, Debug)]
 pub struct Count<'a, N>(pub N, pub &'a str);

@@ -103,6 +103,7 @@
 //! | **[`store`]** | **what touches the file system** |
 //! | [`store::disk`] | the seam: a directory, or a simulated one |
 //! | [`store::record`] | a record as a line of bytes with a checksum |
+//! | [`store::pen`] | the frame of a record, and what many records share, written |
 //! | [`store::files`] | what the files of a spool are called, and where a segment ends |
 //! | [`store::spool`] | the journal: append, commit; `read`, `compact` and `room` below it |
 //! | [`store::ready`] | files of zeros, so that a full disk can be written to |

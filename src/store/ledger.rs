@@ -98,6 +98,10 @@ impl Ledger {
     }
 
     fn segment_mut(&mut self, number: u32) -> Option<&mut Segment> {
+        // The usual one is where letters come and soon go.
+        if self.segments.back().is_some_and(|last| last.number == number) {
+            return self.segments.back_mut();
+        }
         let at = self.segments.binary_search_by_key(&number, |segment| segment.number).ok()?;
         self.segments.get_mut(at)
     }

@@ -6,6 +6,7 @@ pub mod files;
 pub mod foresight;
 pub mod ledger;
 pub mod losses;
+pub mod pen;
 pub mod ready;
 pub mod record;
 pub mod recovery;

@@ -18,6 +18,7 @@
 //! digit is one bit away from a lower-case one, and every single flipped bit must be noticed.
 
 use super::files::Gap;
+use super::pen::{COVERED, PAYLOAD_MOST, Pen};
 use crate::core::record::{Key, Letter, LetterId, LetterKind, Record, Switch};
 use crate::digits::{HEX, push_decimal};
 use crate::fault::{Fault as Planted, is_planted};
@@ -27,15 +28,13 @@ use crc32fast::Hasher;
 pub const FORMAT: u32 = 1;
 /// The frame in front of the payload, in bytes.
 pub const HEAD_BYTES: usize = 36;
-/// Longest payload the frame can tell, in bytes.
-const PAYLOAD_MOST: usize = 0xFF_FFFF;
 /// The last batch that a frame may tell: numbers of later ones can be counted on from there, and a
 /// million syncs a second do not come to it in 290,000 years.
 pub const BATCH_MOST: u64 = u64::MAX >> 1;
 /// How the record begins that a gap was told.
 const TOLD: &str = "told ";
-/// An empty frame; the x are patched.
-const BLANK: [u8; HEAD_BYTES] = *b"=x xxxxxxxxxxxxxxxx xxxxxx xxxxxxxx ";
+/// What LF in a body is stored as.
+const VT: u8 = 0x0B;
 
 /// The first record of every segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,50 +94,118 @@ pub enum Fault {
 
 /// Adds a record to `out` and returns its length in bytes. Names must be well-formed user names.
 pub fn encode(out: &mut Vec<u8>, batch: u64, record: &Record<'_>) -> usize {
-    match record {
-        Record::Started { epoch, unix_ms } => {
-            let start = begin(out, b'E', batch);
-            push_decimal(out, u64::from(*epoch));
-            out.push(b' ');
-            push_decimal(out, *unix_ms);
-            finish(out, start)
+    Pen::new(batch).record(out, record).bytes
+}
+
+/// A record that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its length in bytes.
+    pub bytes: usize,
+    /// The line ends in a letter's body.
+    pub line_ends: usize,
+}
+
+impl Pen {
+    /// Adds a record to `out`. Names must be well-formed user names.
+    pub fn record(&mut self, out: &mut Vec<u8>, record: &Record<'_>) -> Written {
+        let bytes = match record {
+            Record::Started { epoch, unix_ms } => {
+                let start = self.begin(out);
+                push_decimal(out, u64::from(*epoch));
+                out.push(b' ');
+                push_decimal(out, *unix_ms);
+                self.finish(out, start, b'E')
+            }
+            Record::Letter(letter) => return self.letter(out, letter),
+            Record::Offered { user, through } => self.mark(out, b'O', user, *through),
+            Record::Settled { user, through } => self.mark(out, b'T', user, *through),
+            Record::Held { user, through } => self.mark(out, b'H', user, *through),
+            Record::Withheld { user, through } => self.mark(out, b'W', user, *through),
+            Record::Purged { user, through } => self.mark(out, b'P', user, *through),
+            Record::Keyed { user, key, id, unix_ms } => {
+                let start = self.begin(out);
+                out.extend_from_slice(user.as_bytes());
+                out.push(b' ');
+                push_key(out, *key);
+                out.push(b' ');
+                self.push_stamp(*id, *unix_ms, out);
+                self.finish(out, start, b'K')
+            }
+            Record::Blocks { user, other, switch } => {
+                let start = self.begin(out);
+                out.extend_from_slice(user.as_bytes());
+                out.push(b' ');
+                out.extend_from_slice(other.as_bytes());
+                out.extend_from_slice(match switch {
+                    Switch::On => b" on",
+                    Switch::Off => b" off",
+                });
+                self.finish(out, start, b'B')
+            }
+            Record::SignedIn { user, unix_ms } => self.presence(out, b'I', user, *unix_ms),
+            Record::SignedOff { user, unix_ms } => self.presence(out, b'U', user, *unix_ms),
+            Record::Alive { unix_ms } => self.instant(out, b'A', *unix_ms),
+            Record::Stopped { unix_ms } => self.instant(out, b'X', *unix_ms),
+        };
+        Written { bytes, line_ends: 0 }
+    }
+
+    fn letter(&mut self, out: &mut Vec<u8>, letter: &Letter<'_>) -> Written {
+        debug_assert!(!letter.from.contains([' ', '\n']) && !letter.to.contains([' ', '\n']));
+        out.reserve(HEAD_BYTES + 48 + letter.from.len() + letter.to.len() + letter.body.len());
+        let start = self.begin(out);
+        self.push_stamp(letter.id, letter.unix_ms, out);
+        out.extend_from_slice(match letter.kind {
+            LetterKind::Direct => b" d",
+            LetterKind::Broadcast => b" b",
+        });
+        if let Some(key) = letter.key {
+            out.push(b'=');
+            push_key(out, key);
         }
-        Record::Letter(letter) => encode_letter(out, batch, letter),
-        Record::Offered { user, through } => encode_mark(out, b'O', batch, user, *through),
-        Record::Settled { user, through } => encode_mark(out, b'T', batch, user, *through),
-        Record::Held { user, through } => encode_mark(out, b'H', batch, user, *through),
-        Record::Withheld { user, through } => encode_mark(out, b'W', batch, user, *through),
-        Record::Purged { user, through } => encode_mark(out, b'P', batch, user, *through),
-        Record::Keyed { user, key, id, unix_ms } => {
-            let start = begin(out, b'K', batch);
-            out.extend_from_slice(user.as_bytes());
-            out.push(b' ');
-            push_key(out, *key);
-            out.push(b' ');
-            id.push_with_time(*unix_ms, out);
-            finish(out, start)
-        }
-        Record::Blocks { user, other, switch } => {
-            let start = begin(out, b'B', batch);
-            out.extend_from_slice(user.as_bytes());
-            out.push(b' ');
-            out.extend_from_slice(other.as_bytes());
-            out.extend_from_slice(match switch {
-                Switch::On => b" on",
-                Switch::Off => b" off",
-            });
-            finish(out, start)
-        }
-        Record::SignedIn { user, unix_ms } => encode_presence(out, b'I', batch, user, *unix_ms),
-        Record::SignedOff { user, unix_ms } => encode_presence(out, b'U', batch, user, *unix_ms),
-        Record::Alive { unix_ms } => encode_instant(out, b'A', batch, *unix_ms),
-        Record::Stopped { unix_ms } => encode_instant(out, b'X', batch, *unix_ms),
+        out.push(b' ');
+        out.extend_from_slice(letter.from.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(letter.to.as_bytes());
+        out.push(b' ');
+        let body = out.len();
+        out.extend_from_slice(letter.body.as_bytes());
+        // One look tells both what is to be replaced and that there is nothing to count.
+        let first = memchr::memchr2(b'\n', VT, &out[body..]);
+        let line_ends = first.map_or(0, |at| replace_lines(&mut out[body + at..]));
+        Written { bytes: self.finish(out, start, b'L'), line_ends }
+    }
+
+    fn mark(&self, out: &mut Vec<u8>, kind: u8, user: &str, id: LetterId) -> usize {
+        debug_assert!(!user.contains([' ', '\n']));
+        let start = self.begin(out);
+        out.extend_from_slice(user.as_bytes());
+        out.push(b' ');
+        id.push_to(out);
+        self.finish(out, start, kind)
+    }
+
+    fn presence(&self, out: &mut Vec<u8>, kind: u8, user: &str, unix_ms: u64) -> usize {
+        debug_assert!(!user.contains([' ', '\n']));
+        let start = self.begin(out);
+        out.extend_from_slice(user.as_bytes());
+        out.push(b' ');
+        push_decimal(out, unix_ms);
+        self.finish(out, start, kind)
+    }
+
+    fn instant(&self, out: &mut Vec<u8>, kind: u8, unix_ms: u64) -> usize {
+        let start = self.begin(out);
+        push_decimal(out, unix_ms);
+        self.finish(out, start, kind)
     }
 }
 
 /// Adds a segment's beginning to `out` and returns its length in bytes.
 pub fn encode_header(out: &mut Vec<u8>, batch: u64, header: &Header) -> usize {
-    let start = begin(out, b'S', batch);
+    let pen = Pen::new(batch);
+    let start = pen.begin(out);
     for byte in header.spool.to_be_bytes() {
         out.extend_from_slice(&HEX[usize::from(byte)]);
     }
@@ -146,16 +213,17 @@ pub fn encode_header(out: &mut Vec<u8>, batch: u64, header: &Header) -> usize {
     push_decimal(out, u64::from(header.segment));
     out.push(b' ');
     push_decimal(out, u64::from(header.format));
-    finish(out, start)
+    pen.finish(out, start, b'S')
 }
 
 /// Adds a record of exactly so many bytes that says nothing, if there is one so short.
 pub fn encode_filler(out: &mut Vec<u8>, batch: u64, bytes: usize) -> bool {
     let fits = (HEAD_BYTES + 1..HEAD_BYTES + 1 + PAYLOAD_MOST).contains(&bytes);
     if fits {
-        let start = begin(out, b'F', batch);
+        let pen = Pen::new(batch);
+        let start = pen.begin(out);
         out.resize(start + bytes - 1, b'.');
-        finish(out, start);
+        pen.finish(out, start, b'F');
     }
     fits
 }
@@ -163,38 +231,13 @@ pub fn encode_filler(out: &mut Vec<u8>, batch: u64, bytes: usize) -> bool {
 /// Adds the record that a gap was told, and returns its length in bytes. Whoever does not know it
 /// takes it for a filler.
 pub fn encode_told(out: &mut Vec<u8>, batch: u64, gap: Gap) -> usize {
-    let start = begin(out, b'F', batch);
+    let pen = Pen::new(batch);
+    let start = pen.begin(out);
     out.extend_from_slice(TOLD.as_bytes());
     push_decimal(out, u64::from(gap.first));
     out.push(b' ');
     push_decimal(out, u64::from(gap.last));
-    finish(out, start)
-}
-
-fn encode_letter(out: &mut Vec<u8>, batch: u64, letter: &Letter<'_>) -> usize {
-    debug_assert!(!letter.from.contains([' ', '\n']) && !letter.to.contains([' ', '\n']));
-    out.reserve(HEAD_BYTES + 48 + letter.from.len() + letter.to.len() + letter.body.len());
-    let start = begin(out, b'L', batch);
-    letter.id.push_with_time(letter.unix_ms, out);
-    out.extend_from_slice(match letter.kind {
-        LetterKind::Direct => b" d",
-        LetterKind::Broadcast => b" b",
-    });
-    if let Some(key) = letter.key {
-        out.push(b'=');
-        push_key(out, key);
-    }
-    out.push(b' ');
-    out.extend_from_slice(letter.from.as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(letter.to.as_bytes());
-    out.push(b' ');
-    let body = out.len();
-    out.extend_from_slice(letter.body.as_bytes());
-    if let Some(at) = memchr::memchr(b'\n', &out[body..]) {
-        replace_lines(&mut out[body + at..]);
-    }
-    finish(out, start)
+    pen.finish(out, start, b'F')
 }
 
 fn push_key(out: &mut Vec<u8>, key: Key<'_>) {
@@ -206,69 +249,19 @@ fn push_key(out: &mut Vec<u8>, key: Key<'_>) {
     }
 }
 
+/// Makes line ends what they are stored as; tells how many there are, with those that are so
+/// already.
 #[cold]
-fn replace_lines(body: &mut [u8]) {
-    for byte in body.iter_mut().filter(|byte| **byte == b'\n') {
-        *byte = 0x0B;
-    }
-}
-
-fn encode_mark(out: &mut Vec<u8>, kind: u8, batch: u64, user: &str, id: LetterId) -> usize {
-    debug_assert!(!user.contains([' ', '\n']));
-    let start = begin(out, kind, batch);
-    out.extend_from_slice(user.as_bytes());
-    out.push(b' ');
-    id.push_to(out);
-    finish(out, start)
-}
-
-fn encode_presence(out: &mut Vec<u8>, kind: u8, batch: u64, user: &str, unix_ms: u64) -> usize {
-    debug_assert!(!user.contains([' ', '\n']));
-    let start = begin(out, kind, batch);
-    out.extend_from_slice(user.as_bytes());
-    out.push(b' ');
-    push_decimal(out, unix_ms);
-    finish(out, start)
-}
-
-fn encode_instant(out: &mut Vec<u8>, kind: u8, batch: u64, unix_ms: u64) -> usize {
-    let start = begin(out, kind, batch);
-    push_decimal(out, unix_ms);
-    finish(out, start)
-}
-
-/// Adds a frame whose length and checksum [`finish`] fills in.
-fn begin(out: &mut Vec<u8>, kind: u8, batch: u64) -> usize {
-    let start = out.len();
-    let mut head = BLANK;
-    head[1] = kind;
-    put_hex(&mut head[3..19], &batch.to_be_bytes());
-    out.extend_from_slice(&head);
-    start
-}
-
-fn finish(out: &mut Vec<u8>, start: usize) -> usize {
-    let length = out.len() - start - HEAD_BYTES;
-    assert!(length <= PAYLOAD_MOST, "a line and a list of names are far below 16 MiB");
-    let (head, payload) = out[start..].split_at_mut(HEAD_BYTES);
-    put_hex(&mut head[20..26], &(length as u32).to_be_bytes()[1..]);
-    let crc = checksum(head, payload);
-    put_hex(&mut head[27..35], &crc.to_be_bytes());
-    out.push(b'\n');
-    out.len() - start
+fn replace_lines(body: &mut [u8]) -> usize {
+    let lines = body.iter_mut().filter(|byte| matches!(**byte, b'\n' | VT));
+    lines.map(|byte| *byte = VT).count()
 }
 
 fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     let mut hasher = Hasher::new();
-    hasher.update(&head[1..26]);
+    hasher.update(&head[COVERED]);
     hasher.update(payload);
     hasher.finalize()
-}
-
-fn put_hex(to: &mut [u8], bytes: &[u8]) {
-    for (pair, byte) in to.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&HEX[usize::from(*byte)]);
-    }
 }
 
 /// Reads the record at the beginning of `bytes`; what stands behind it does not matter.
@@ -427,7 +420,7 @@ fn hex(text: &[u8]) -> Option<u64> {
 
 /// A stored body with its line ends back in place. `scratch` is used only if there are any.
 pub fn restore<'a>(stored: &'a str, scratch: &'a mut String) -> &'a str {
-    if memchr::memchr(0x0B, stored.as_bytes()).is_none() {
+    if memchr::memchr(VT, stored.as_bytes()).is_none() {
         return stored;
     }
     scratch.clear();

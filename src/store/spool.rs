@@ -35,8 +35,9 @@ use super::disk::Disk;
 use super::files::{self, Gap, ready_file, segment_file};
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
+use super::pen::Pen;
 use super::ready::Ready;
-use super::record::{self, Entry, Header};
+use super::record::{self, Entry, Header, Written};
 use super::recovery::{self, Recovery, SpoolError, Visit};
 use crate::core::record::{Journal, Letter, Location, Record, count_recipients};
 use crate::fault::{Fault, is_planted};
@@ -89,8 +90,8 @@ struct Batch {
     segment: u32,
     /// Where it begins in the segment.
     base: u32,
-    /// What its records carry.
-    number: u64,
+    /// Writes its records, with the batch's number.
+    pen: Pen,
     durable: Durable,
     pending: bool,
 }
@@ -169,7 +170,7 @@ impl<D: Disk> Spool<D> {
             bytes: Vec::new(),
             segment: 0,
             base: 0,
-            number: found.last_batch + 1,
+            pen: Pen::new(found.last_batch + 1),
             durable: Durable::NeedNotBe,
             pending: false,
         };
@@ -331,7 +332,7 @@ impl<D: Disk> Spool<D> {
         // Batches that a crash can tear together share a number, so that a later number proves
         // that a sync came between. Without syncs nothing is proved; then each write counts.
         if durable || self.config.sync == Sync::Never {
-            self.batch.number += 1;
+            self.batch.pen.begin_batch();
         }
         current.bytes = end_of(self.batch.base, &self.batch.bytes);
         current.room = current.room.max(u64::from(current.bytes));
@@ -386,7 +387,7 @@ impl<D: Disk> Spool<D> {
         if current.unsynced {
             let outcome = self.disk.sync_data(&current.file);
             current.unsynced = false;
-            self.batch.number += 1;
+            self.batch.pen.begin_batch();
             return self.remember_failure(outcome);
         }
         Ok(())
@@ -410,7 +411,7 @@ impl<D: Disk> Spool<D> {
             self.begin_batch_without_roll();
         }
         for gap in gaps {
-            record::encode_told(&mut self.batch.bytes, self.batch.number, *gap);
+            record::encode_told(&mut self.batch.bytes, self.batch.pen.batch(), *gap);
         }
         if self.batch.durable == Durable::NeedNotBe {
             self.batch.durable = Durable::MustBe;
@@ -433,7 +434,7 @@ impl<D: Disk> Spool<D> {
         self.begin_batch(number, 0);
         self.ledger.add(number);
         let header = Header { spool: self.name, segment: number, format: record::FORMAT };
-        record::encode_header(&mut self.batch.bytes, self.batch.number, &header);
+        record::encode_header(&mut self.batch.bytes, self.batch.pen.batch(), &header);
         self.push_started();
     }
 
@@ -444,16 +445,20 @@ impl<D: Disk> Spool<D> {
 
     fn push(&mut self, record: &Record<'_>) -> Location {
         let offset = end_of(self.batch.base, &self.batch.bytes);
-        let bytes = record::encode(&mut self.batch.bytes, self.batch.number, record);
+        let Written { bytes, line_ends } = self.batch.pen.record(&mut self.batch.bytes, record);
         if record.must_be_durable() && self.batch.durable == Durable::NeedNotBe {
             self.batch.durable = Durable::MustBe;
         }
-        let mut at = Location { segment: self.batch.segment, offset, ..Location::default() };
-        at.record_bytes = u32::try_from(bytes).expect("encode keeps a record below 16 MiB");
-        if let Record::Letter(letter) = record {
-            at = at.with_body(letter.body);
-            self.ledger.keep(at, count_recipients(letter.to));
-        }
+        let small = |n| u32::try_from(n).expect("the pen keeps a record below 16 MiB");
+        let record_bytes = small(bytes);
+        let segment = self.batch.segment;
+        let Record::Letter(letter) = record else {
+            return Location { segment, offset, record_bytes, ..Location::default() };
+        };
+        let (body_bytes, line_ends) = (small(letter.body.len()), small(line_ends));
+        let at = Location { segment, offset, record_bytes, body_bytes, line_ends };
+        debug_assert_eq!(at, at.with_body(letter.body));
+        self.ledger.keep(at, count_recipients(letter.to));
         at
     }
 }
