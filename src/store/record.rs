@@ -28,9 +28,11 @@ use crc32fast::Hasher;
 pub const FORMAT: u32 = 1;
 /// The frame in front of the payload, in bytes.
 pub const HEAD_BYTES: usize = 36;
-/// The last batch that a frame may tell: numbers of later ones can be counted on from there, and a
-/// million syncs a second do not come to it in 290,000 years.
+/// The last batch that a frame may tell.
 pub const BATCH_MOST: u64 = u64::MAX >> 1;
+/// The last one that a server goes on from, so that none of its own is past that: a million syncs a
+/// second do not come to it in 140,000 years.
+pub const BATCH_LAST: u64 = BATCH_MOST >> 1;
 /// How the record begins that a gap was told.
 const TOLD: &str = "told ";
 /// What LF in a body is stored as.
@@ -395,8 +397,9 @@ fn read_id(text: &str) -> Option<LetterId> {
     Some(LetterId { epoch: decimal32(epoch)?, seq: decimal32(seq)? })
 }
 
+/// As it is written: what a record has is shown as it stands there.
 fn decimal(text: &str) -> Option<u64> {
-    if text.is_empty() {
+    if text.is_empty() || (text.len() > 1 && text.starts_with('0')) {
         return None;
     }
     text.bytes().try_fold(0u64, |sum, digit| {

@@ -33,7 +33,7 @@ use super::files::{
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
 use super::ready::Stock;
-use super::record::{self, Entry, Header, Piece, Pieces};
+use super::record::{self, BATCH_LAST, Entry, Header, Piece, Pieces};
 use crate::core::record::{Letter, LetterId, Location, Record, recipients};
 use std::io;
 
@@ -392,6 +392,9 @@ fn read_segment(
             damage.after = Some(frame.batch);
         }
         pass.last_batch = pass.last_batch.max(frame.batch);
+        if pass.last_batch > BATCH_LAST {
+            return Err(no_such_batch(number, pass.last_batch).into());
+        }
         match frame.entry {
             Entry::Header(header) => check_header(number, &header, found)?,
             Entry::Filler => {}
@@ -408,6 +411,15 @@ fn read_segment(
         }
     }
     Ok(pass)
+}
+
+/// What a server wrote behind it could not be read any more.
+fn no_such_batch(number: u32, batch: u64) -> io::Error {
+    let file = segment_file(number);
+    io::Error::other(format!(
+        "{file}: no journal comes to batch {batch}; move the file away if it is not of this spool, \
+         else start a new spool"
+    ))
 }
 
 /// Makes `salvage` as long as what stands `before` the next record; false if it cannot be. A crash

@@ -3,8 +3,9 @@
 use super::{Server, UNIX_MS, config, roomy, seqs, stopped_spool};
 use crate::support::rng::Rng;
 use crate::support::sim_disk::{Aftermath, SimDisk};
-use mms::core::record::{LetterId, Location};
+use mms::core::record::{LetterId, Location, Record};
 use mms::store::files::segment_file;
+use mms::store::record::{BATCH_LAST, BATCH_MOST, encode};
 use mms::store::survey::Survey;
 
 #[test]
@@ -252,4 +253,29 @@ fn a_hole_of_zeros_before_later_batches_is_a_loss() {
     let server = Server::open(disk, roomy(1 << 20)).unwrap();
     assert_eq!(server.recovery.lost_bytes, u64::from(second.record_bytes));
     assert_eq!(seqs(&server.hub), [1, 3, 4]);
+}
+
+#[test]
+fn a_batch_behind_which_nothing_could_be_read_is_not_gone_on_from() {
+    for (batch, goes) in [(BATCH_LAST - 999, true), (BATCH_LAST + 1, false), (BATCH_MOST, false)] {
+        let disk = stopped_spool(1);
+        disk.damage(&segment_file(1), |bytes| {
+            encode(bytes, batch, &Record::Alive { unix_ms: UNIX_MS });
+        });
+        let before = disk.contents();
+        let mut server = match Server::open(disk.clone(), roomy(1 << 20)) {
+            Ok(server) => server,
+            Err(e) => {
+                assert!(!goes && e.to_string().contains("no journal comes to batch"), "{e}");
+                assert!(disk.contents() == before);
+                continue;
+            }
+        };
+        assert!(goes, "{batch}");
+        let id = server.send(&["fred"], "it is there");
+        server.spool.commit().unwrap();
+        drop(server);
+        let mut again = Server::open(disk, roomy(1 << 20)).unwrap();
+        assert_eq!(again.body("fred", id).unwrap(), "it is there");
+    }
 }

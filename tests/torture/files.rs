@@ -3,7 +3,7 @@
 
 use crate::campaign::{Skip, Tally};
 use crate::support::rng::Rng;
-use crate::support::server::{Folder, Server, mms, run};
+use crate::support::server::{Folder, Server, eventually, mms, run};
 use crate::surgery::{End, put_down, read_by_absent, spool};
 use mms::store::files::segment_file;
 use mms::store::record;
@@ -165,6 +165,8 @@ fn starts(folder: Folder, what: &str, letters: &[u32], words: Option<&str>, tall
         None => warnings.is_empty(),
     };
     tally.holds(good, || format!("{what}: the log says {warnings:?}"));
+    // A child that another thread begins has our end of the connection, too, until it is a program.
+    eventually("the end of his connection", || (server.waiting("absent") == 0).then_some(()));
     // The next start finds it mended.
     server.kill9();
     server.restart();

@@ -8,7 +8,7 @@ use mms::core::record::LetterId;
 use mms::store::files::segment_file;
 use mms::store::foresight::foresee;
 use mms::store::record::{
-    BATCH_MOST, Entry, Fault, HEAD_BYTES, Piece, Pieces, decode, encode, encode_filler,
+    BATCH_LAST, Entry, Fault, HEAD_BYTES, Piece, Pieces, decode, encode, encode_filler,
     encode_header, encode_told, likely_batch, likely_ids, likely_letters, restore,
 };
 use mms::store::recovery::Recovery;
@@ -30,7 +30,7 @@ pub fn try_out(bytes: &[u8]) {
 
 /// Where a journal's batches may stand; no journal comes to the last two, and the first of these is
 /// not read.
-const BATCHES: [u64; 5] = [1, 0, 1 << 40, u64::MAX - 1, BATCH_MOST - 999];
+const BATCHES: [u64; 5] = [1, 0, 1 << 40, u64::MAX - 1, BATCH_LAST - 999];
 
 /// A record whose checksum is right, whatever it says.
 fn framed(kind: u8, batch: u64, payload: &[u8]) -> Vec<u8> {
@@ -87,9 +87,7 @@ fn reads_back(batch: u64, entry: &Entry<'_>, bytes: &[u8]) {
             _ = encode(&mut again, batch, record);
         }
     }
-    // Zeros in front of a number are all that may differ.
-    assert!(again == bytes || again.len() < bytes.len(), "{} of {entry:?}", again.escape_ascii());
-    assert_eq!(decode(&again).map(|frame| (frame.batch, frame.entry)), Ok((batch, *entry)));
+    assert!(again == bytes, "{} of {entry:?}", again.escape_ascii());
 }
 
 /// A journal: each line is a record, its kind first; a blank one is a sync, one of `%` begins the
