@@ -267,10 +267,7 @@ impl Server {
         let outside = Outside {
             reload: &mut || self.reload(&log),
             renew: &mut || self.renew(clock.now().unix_ms),
-            inspect: &mut |certificate| {
-                let warning = self.certificate_warning(certificate, clock.now().unix_ms);
-                warning.iter().for_each(|warning| warn!("{warning}"));
-            },
+            inspect: &mut |certificate| self.inspect(certificate, clock.now().unix_ms),
             save: &mut |save| self.save(save),
         };
         server.run(&clock, outside).map_err(|e| self.disk_failed(&e))
@@ -341,6 +338,13 @@ impl Server {
         certificate::warning(certificate, self.cert.as_deref().unwrap_or(&own), unix_ms)
     }
 
+    /// Tells the log what speaks against the certificate now.
+    fn inspect(&self, certificate: &Certificate, unix_ms: u64) {
+        if let Some(warning) = self.certificate_warning(certificate, unix_ms) {
+            warn!("{warning}");
+        }
+    }
+
     /// What SIGHUP asks for, of the certificate.
     fn renew(&self, unix_ms: u64) -> Option<Certificate> {
         let own = self.spool.join(certificate::FILE);
@@ -351,9 +355,7 @@ impl Server {
         match certificate::read(&source) {
             Ok(certificate) => {
                 info!("certificate read again: {}", certificate::shown(&certificate));
-                if let Some(warning) = self.certificate_warning(&certificate, unix_ms) {
-                    warn!("{warning}");
-                }
+                self.inspect(&certificate, unix_ms);
                 Some(certificate)
             }
             Err(e) => {

@@ -209,7 +209,7 @@ fn locked(file: &Path, left: &dyn Fn() -> Duration) -> Result<File, Unnoted> {
     let mut options = OpenOptions::new();
     let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
     let lock = lock.map_err(|error| told(&error))?;
-    let locked = |how_long: &str| {
+    let gives_up = |how_long: &str| {
         let who = "another program has had it locked";
         Unnoted::Locked(told(&format!("{who} {how_long}; end that one, then try again")))
     };
@@ -222,10 +222,10 @@ fn locked(file: &Path, left: &dyn Fn() -> Duration) -> Result<File, Unnoted> {
             Err(TryLockError::Error(error)) => return Err(told(&error).into()),
         }
         if waited >= most {
-            return Err(locked(&format!("for {} s", most.as_secs())));
+            return Err(gives_up(&format!("for {} s", most.as_secs())));
         }
         if left() <= LOCK_RETRY {
-            return Err(locked("until the time was up"));
+            return Err(gives_up("until the time was up"));
         }
         sleep(LOCK_RETRY);
         waited += LOCK_RETRY;

@@ -237,11 +237,7 @@ fn take_stock<D: Disk>(disk: &mut D, found: &mut Replayed) -> io::Result<(Vec<u3
     }
     numbers.sort_unstable();
     if let Some(last) = numbers.last().filter(|last| **last > NUMBER_MOST) {
-        let file = segment_file(*last);
-        return Err(io::Error::other(format!(
-            "{file}: no journal comes to that number; move the file away if it is not of this \
-             spool, else start a new spool"
-        )));
+        return Err(out_of_reach(*last, "that number"));
     }
     recovery.foreign.sort_unstable();
     if !recovery.foreign.is_empty() {
@@ -365,8 +361,8 @@ fn read_segment(
     let mut lines = String::new();
     if !starts_with_header(bytes) {
         // Where it was, no batch seems to be missing before it.
-        let first = found.recovery.segments == 1;
-        let before = if first { u64::MAX } else { found.last_batch + 1 };
+        let is_oldest = found.recovery.segments == 1;
+        let before = if is_oldest { u64::MAX } else { found.last_batch + 1 };
         let batch = first_batch(bytes).map_or(found.last_batch, |first| first.min(before));
         let header = Header { spool: found.name, segment: number, format: record::FORMAT };
         let mut fresh = Vec::with_capacity(bytes.len() + 64);
@@ -393,7 +389,8 @@ fn read_segment(
         }
         pass.last_batch = pass.last_batch.max(frame.batch);
         if pass.last_batch > BATCH_LAST {
-            return Err(no_such_batch(number, pass.last_batch).into());
+            // What a server wrote behind it could not be read any more.
+            return Err(out_of_reach(number, &format!("batch {}", pass.last_batch)).into());
         }
         match frame.entry {
             Entry::Header(header) => check_header(number, &header, found)?,
@@ -413,12 +410,12 @@ fn read_segment(
     Ok(pass)
 }
 
-/// What a server wrote behind it could not be read any more.
-fn no_such_batch(number: u32, batch: u64) -> io::Error {
+/// A segment tells something so large that it cannot be counted on from there.
+fn out_of_reach(number: u32, what: &str) -> io::Error {
     let file = segment_file(number);
     io::Error::other(format!(
-        "{file}: no journal comes to batch {batch}; move the file away if it is not of this spool, \
-         else start a new spool"
+        "{file}: no journal comes to {what}; move the file away if it is not of this spool, else \
+         start a new spool"
     ))
 }
 

@@ -1,6 +1,6 @@
 //! Files that are torn, damaged or emptied: what is lost is told once, and all else is kept.
 
-use super::{Server, UNIX_MS, config, roomy, seqs, stopped_spool};
+use super::{Server, UNIX_MS, config, roomy, seqs, spool_of_four, stopped_spool};
 use crate::support::rng::Rng;
 use crate::support::sim_disk::{Aftermath, SimDisk};
 use mms::core::record::{LetterId, Location, Record};
@@ -167,19 +167,9 @@ fn a_spool_whose_name_is_lost_gets_one_and_keeps_it() {
 
 #[test]
 fn zeroed_emptied_and_foreign_files() {
-    let make = || {
-        let disk = SimDisk::new();
-        let mut server = Server::open(disk.clone(), config(200)).unwrap();
-        for _ in 0..4 {
-            server.send(&["fred"], &"x".repeat(200));
-            server.spool.commit().unwrap();
-        }
-        server.spool.stop(UNIX_MS).unwrap();
-        disk
-    };
     for (number, left) in [(1, [2, 3, 4]), (2, [1, 3, 4]), (4, [1, 2, 3])] {
         for zeroed in [true, false] {
-            let disk = make();
+            let disk = spool_of_four();
             disk.damage(
                 &segment_file(number),
                 |bytes| {
@@ -196,7 +186,7 @@ fn zeroed_emptied_and_foreign_files() {
             assert_eq!(again.unwrap().recovery.lines, [""; 0]);
         }
     }
-    let disk = make();
+    let disk = spool_of_four();
     disk.put("notes.txt", b"mine");
     disk.put("journal-5.log", b"not ours either");
     disk.put("journal-0000000002.tmp", b"half a repair");

@@ -1,6 +1,6 @@
 //! Segments that are gone: that is told until somebody has noted it.
 
-use super::{Server, UNIX_MS, config, roomy, seqs, stopped_spool};
+use super::{Server, UNIX_MS, config, roomy, seqs, spool_of_four, stopped_spool};
 use crate::support::rng::Rng;
 use crate::support::sim_disk::{Aftermath, SimDisk};
 use mms::store::files::{Gap, segment_file};
@@ -26,13 +26,7 @@ fn a_journal_that_is_gone_is_told() {
 
 #[test]
 fn a_missing_segment_is_a_loss_that_is_told() {
-    let disk = SimDisk::new();
-    let mut server = Server::open(disk.clone(), config(200)).unwrap();
-    for _ in 0..4 {
-        server.send(&["fred"], &"x".repeat(200));
-        server.spool.commit().unwrap();
-    }
-    server.spool.stop(UNIX_MS).unwrap();
+    let disk = spool_of_four();
     disk.take(&segment_file(2));
     let server = Server::open(disk, config(200)).unwrap();
     assert_eq!(server.recovery.missing, [Gap { first: 2, last: 2 }]);

@@ -341,6 +341,18 @@ fn full_disk() -> SimDisk {
     disk
 }
 
+/// One that has stopped in order after four letters to fred, each in a segment of its own.
+fn spool_of_four() -> SimDisk {
+    let disk = SimDisk::new();
+    let mut server = Server::open(disk.clone(), config(200)).unwrap();
+    for _ in 0..4 {
+        server.send(&["fred"], &"x".repeat(200));
+        server.spool.commit().unwrap();
+    }
+    server.spool.stop(UNIX_MS).unwrap();
+    disk
+}
+
 fn seqs(hub: &Hub) -> Vec<u32> {
     hub.waiting.keys().map(|key| key.1.seq).collect()
 }
