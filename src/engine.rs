@@ -185,6 +185,12 @@ impl<D: Disk> Engine<D> {
         self.spool.is_batch_full() || self.hub.has_enough()
     }
 
+    /// Whether promises wait for the disk.
+    #[must_use]
+    pub fn syncs(&self) -> bool {
+        self.spool.syncs()
+    }
+
     /// How much this turn has done, in the measure of [`crate::limits::WORK_A_TURN`].
     #[must_use]
     pub fn work(&self) -> usize {

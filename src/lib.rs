@@ -17,7 +17,8 @@
 //! decide  the hub handles each event: replies and records gather in memory; if they are many, the
 //!         turn reads and decides once more, so that each reader is written to once
 //! commit  one write and one fdatasync for the whole turn, if a promise stands on it
-//! speak   only now are replies and letters handed to the ports, each written at once
+//! speak   only now are replies and letters handed to the ports, each written at once; who is only
+//!         answered waits for what is still to be read, where nobody waits for the disk
 //! prepare a piece of the room that the journal will be written to
 //! reap    what was closed is freed, and the hub hears of it first in the next turn
 //! ```

@@ -151,6 +151,9 @@ pub const WORK_LOOKS: usize = 64;
 /// Things that a turn has to say from which on it listens once more before it says them: as many
 /// writes take a millisecond, a look takes one system call.
 pub const MUCH_TO_SAY: usize = 256;
+/// Answers wait for letters and for what is still to be read, but no longer than about this, in
+/// ms: the next answer of a program that goes on may go out with them.
+pub const ANSWER_WAIT_MS: u64 = 1;
 /// Bytes read from one connection a turn.
 pub const READ_BYTES_A_TURN: usize = 64 << 10;
 /// Output waiting for a connection above which its commands wait, in bytes.

@@ -100,6 +100,8 @@ pub(super) struct Port {
     pub(super) queued: bool,
     /// It is in the list of ports to be written.
     pub(super) dirty: bool,
+    /// It is in the list of ports that are only answered.
+    pub(super) answered: bool,
     /// The end of its output is to be reported.
     pub(super) watched: bool,
     /// The poll tells when it can be written.
@@ -150,6 +152,7 @@ impl Port {
             held: false,
             queued: false,
             dirty: false,
+            answered: false,
             watched: false,
             wants_write: false,
             armed: Armed::default(),

@@ -4,6 +4,8 @@ mod accept;
 mod memory;
 mod secure;
 mod speak;
+#[cfg(test)]
+mod tests;
 
 use super::clock::Clock;
 use super::guard::{Guard, Turned};
@@ -113,8 +115,11 @@ pub struct Server<D: Disk> {
     sated: VecDeque<Conn>,
     /// Handshakes that may still be answered in this turn.
     handshakes: usize,
-    /// Ports that were said something, each at most once.
+    /// Ports to be written this turn, each at most once.
     dirty: Vec<Conn>,
+    /// Ports that were only answered, since `answered_at`. Some may have been written to already.
+    answered: Vec<Conn>,
+    answered_at: Millis,
     /// What the ports have to tell the rules.
     news: Vec<News>,
     gone: Vec<Conn>,
@@ -162,6 +167,8 @@ impl<D: Disk> Server<D> {
             sated: VecDeque::new(),
             handshakes: 0,
             dirty: Vec::new(),
+            answered: Vec::new(),
+            answered_at: Millis(0),
             news: Vec::new(),
             gone: Vec::new(),
             told: Vec::new(),
@@ -225,8 +232,12 @@ impl<D: Disk> Server<D> {
     }
 
     fn wait(&mut self, events: &mut Events, now: Now) -> io::Result<()> {
+        if !self.answered.is_empty() && self.answer(events, now.mono)? {
+            return Ok(());
+        }
         let busy = !self.unread.is_empty()
             || !self.news.is_empty()
+            || !self.gone.is_empty()
             || self.doors.iter().any(|door| door.ready);
         let nearest = [
             self.engine.deadline(),
@@ -416,6 +427,7 @@ impl<D: Disk> Server<D> {
                 LINE_BYTES_BEFORE_SIGNIN => READ_BYTES_BEFORE,
                 _ => READ_BYTES_A_TURN,
             };
+            let said = port.pending();
             let count = port.read(&mut buffer[..size]);
             if let Some(through) = port.marked.take() {
                 self.engine.handle(Event::Marked { conn, through }, now);
@@ -423,7 +435,7 @@ impl<D: Disk> Server<D> {
             if count > 0 {
                 self.engine.handle(Event::Stirred { conn }, now);
             }
-            if port.pending() > 0 || port.owes_mark() {
+            if port.pending() > said || port.owes_mark() {
                 // The telnet filter has answered, or was answered.
                 enlist(&mut self.dirty, conn, &mut port.dirty);
             }

@@ -251,6 +251,12 @@ impl<D: Disk> Spool<D> {
         &self.ledger
     }
 
+    /// Whether promises wait for the disk.
+    #[must_use]
+    pub fn syncs(&self) -> bool {
+        self.config.sync == Sync::Always
+    }
+
     /// Whether nothing waits for a commit.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -100,33 +100,23 @@ pub(super) fn note_no_tls(stream: &TcpStream, why: &NoTls) {
 #[cfg(test)]
 #[cfg(feature = "tls")]
 mod tests {
-    use super::super::{News, Outside, Settings};
+    use super::super::{News, Outside, tests};
     use super::*;
     use crate::core::event::Saved;
-    use crate::core::hub::Rules;
-    use crate::engine::Engine;
     use crate::net::clock::Clock;
     use crate::net::listen;
     use crate::net::tls::Certificate;
     use crate::store::disk::FileDisk;
-    use crate::store::spool::Config;
     use mio::Events;
     use std::io::Write as _;
-    use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+    use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
 
-    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
     fn server(folder: &std::path::Path, now: Now) -> (Server<FileDisk>, SocketAddr) {
-        let config = Config { spares: 0, ..Config::default() };
-        let disk = FileDisk::open(folder).unwrap();
-        let opened = Engine::open(disk, config, Rules::default(), vec![], now, &mut |_| Ok(()));
-        let settings = Settings { connections: 9, trusted: vec![], buffer_bytes: 9999, seed: 0 };
-        let mut server =
-            Server::new(opened.unwrap().0, listen(ANY_PORT).unwrap(), settings).unwrap();
+        let (mut server, _) = tests::server(folder, vec![], now);
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let door = listen(ANY_PORT).unwrap();
+        let door = listen(tests::ANY_PORT).unwrap();
         let address = door.local_addr().unwrap();
         let certificate = Certificate::from_pem(pem.as_bytes(), key.as_bytes()).unwrap();
         server.listen_for_tls(door, certificate).unwrap();

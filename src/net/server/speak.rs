@@ -2,19 +2,24 @@
 //! freed.
 
 use super::{News, READING, Server, enlist, key, queue};
+use crate::core::event::Conn;
 use crate::engine::Output;
-use crate::limits::{OUTPUT_PAUSE_BYTES, WRITE_EARLY_BYTES};
+use crate::limits::{ANSWER_WAIT_MS, OUTPUT_PAUSE_BYTES, WRITE_EARLY_BYTES};
 use crate::net::ports::{Phase, Seen};
 use crate::store::disk::Disk;
 use crate::time::Millis;
 use log::warn;
-use mio::{Interest, Token};
+use mio::{Events, Interest, Token};
 use socket2::SockRef;
 use std::io;
+use std::time::Duration;
 
 impl<D: Disk> Server<D> {
     pub(super) fn speak(&mut self, now: Millis) -> io::Result<()> {
         let Self { engine, guard, ports, dirty, unread, news, pool, saves, sheet, .. } = self;
+        let Self { answered, answered_at, .. } = self;
+        // Who has waited for the disk does not wait once more, for others.
+        let answers_wait = !engine.syncs();
         engine.release(|output| {
             let conn = match output {
                 Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
@@ -27,6 +32,7 @@ impl<D: Disk> Server<D> {
             if let Phase::Gone(_) = port.phase {
                 return;
             }
+            let is_answer = matches!(output, Output::Say(..));
             let paused = port.pending() > OUTPUT_PAUSE_BYTES;
             match output {
                 Output::Say(_, tag, reply) => {
@@ -62,50 +68,89 @@ impl<D: Disk> Server<D> {
                 // the first is written to. Whose lines wait is left to `write`.
                 port.write(now, pool);
             }
-            enlist(dirty, conn, &mut port.dirty);
+            if answers_wait && is_answer && port.phase == Phase::Open {
+                if answered.is_empty() {
+                    *answered_at = now;
+                }
+                enlist(answered, conn, &mut port.answered);
+            } else {
+                enlist(dirty, conn, &mut port.dirty);
+            }
         })
     }
 
+    /// Writes to all to whom something was said that does not wait.
     pub(super) fn write(&mut self, now: Millis) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for conn in dirty.drain(..) {
-            let Some(port) = self.ports.get_mut(key(conn)) else { continue };
-            port.dirty = false;
-            let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
-            if !matches!(port.phase, Phase::Gone(_)) {
-                port.write(now, &mut self.pool);
-                port.go_on_closing(now);
-            }
-            if port.pending() == 0 && std::mem::take(&mut port.watched) {
-                self.news.push(News::Drained(conn));
-                if let Seen::Acknowledged(through) = port.look() {
-                    self.news.push(News::Acknowledged(conn, through));
-                }
-            }
-            if was_full && port.pending() <= OUTPUT_PAUSE_BYTES {
-                queue(&mut self.unread, conn, port);
-            }
-            port.weigh(&mut self.weight);
-            let wants_write = port.pending() > 0;
-            if wants_write != port.wants_write && !matches!(port.phase, Phase::Gone(_)) {
-                port.wants_write = wants_write;
-                let interest = match wants_write {
-                    true => READING | Interest::WRITABLE,
-                    false => READING,
-                };
-                let token = Token(key(conn));
-                if self.poll.registry().reregister(&mut port.stream, token, interest).is_err() {
-                    port.broke();
-                }
-            }
-            if let Phase::Gone(_) = port.phase {
-                self.gone.push(conn);
-            } else if let Some(when) = port.deadline(now) {
-                self.deadlines.arm(conn, &mut port.armed, when);
+            if let Some(port) = self.ports.get_mut(key(conn)) {
+                port.dirty = false;
+                self.write_to(conn, now);
             }
         }
         // The list keeps its memory for the next turn.
         self.dirty = dirty;
+    }
+
+    /// Looks what is to be read, and writes the answers that wait if there is nothing, or once they
+    /// have waited long enough. Tells whether there is something to be read.
+    pub(super) fn answer(&mut self, events: &mut Events, now: Millis) -> io::Result<bool> {
+        self.look(events, Some(Duration::ZERO))?;
+        let busy = !events.is_empty() || !self.unread.is_empty();
+        if !busy || now.since(self.answered_at) >= ANSWER_WAIT_MS {
+            self.write_answers(now);
+        }
+        Ok(busy)
+    }
+
+    /// Writes to those who were only answered.
+    fn write_answers(&mut self, now: Millis) {
+        let mut answered = std::mem::take(&mut self.answered);
+        for conn in answered.drain(..) {
+            let Some(port) = self.ports.get_mut(key(conn)) else { continue };
+            port.answered = false;
+            // Who is gone was seen to already.
+            if !matches!(port.phase, Phase::Gone(_)) {
+                self.write_to(conn, now);
+            }
+        }
+        self.answered = answered;
+    }
+
+    fn write_to(&mut self, conn: Conn, now: Millis) {
+        let Some(port) = self.ports.get_mut(key(conn)) else { return };
+        let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
+        if !matches!(port.phase, Phase::Gone(_)) {
+            port.write(now, &mut self.pool);
+            port.go_on_closing(now);
+        }
+        if port.pending() == 0 && std::mem::take(&mut port.watched) {
+            self.news.push(News::Drained(conn));
+            if let Seen::Acknowledged(through) = port.look() {
+                self.news.push(News::Acknowledged(conn, through));
+            }
+        }
+        if was_full && port.pending() <= OUTPUT_PAUSE_BYTES {
+            queue(&mut self.unread, conn, port);
+        }
+        port.weigh(&mut self.weight);
+        let wants_write = port.pending() > 0;
+        if wants_write != port.wants_write && !matches!(port.phase, Phase::Gone(_)) {
+            port.wants_write = wants_write;
+            let interest = match wants_write {
+                true => READING | Interest::WRITABLE,
+                false => READING,
+            };
+            let token = Token(key(conn));
+            if self.poll.registry().reregister(&mut port.stream, token, interest).is_err() {
+                port.broke();
+            }
+        }
+        if let Phase::Gone(_) = port.phase {
+            self.gone.push(conn);
+        } else if let Some(when) = port.deadline(now) {
+            self.deadlines.arm(conn, &mut port.armed, when);
+        }
     }
 
     /// Frees the slots of those that are over, and what they weighed.
