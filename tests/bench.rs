@@ -75,6 +75,7 @@ const BOTH: [&str; 2] = ["mms", "relay"];
 fn pairs_hear_each_text_once() {
     let wanted = [("users", 6.0), ("texts", 100.0), ("missing", 0.0)];
     comes_to("pairs --users 6 --window 3 --texts 100", &BOTH, &wanted);
+    comes_to("pairs --users 6 --window 3 --texts 100 --of relay-ok", &["relay-ok"], &wanted);
     comes_to("pairs --users 6 --texts 100 --dialect plain --of mms", &["mms"], &wanted);
     comes_to("pairs --users 6 --texts 100 --sync always --runs 2 --of mms", &["mms"], &wanted);
     // How many there are in so short a time is the machine's affair, but all that were sent come.
@@ -89,6 +90,7 @@ fn pairs_hear_each_text_once() {
 fn all_others_hear_a_text_to_all() {
     let wanted = [("texts", 4.0 * 25.0), ("missing", 0.0)];
     comes_to("fanout --users 5 --window 2 --texts 25", &BOTH, &wanted);
+    comes_to("fanout --users 5 --window 2 --texts 25 --of relay-ok", &["relay-ok"], &wanted);
 }
 
 #[test]

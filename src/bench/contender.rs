@@ -16,6 +16,8 @@ pub enum Contender {
     Mms,
     /// The bare relay.
     Relay,
+    /// The same, with an answer to each text.
+    Answering,
     /// Redis: publish and subscribe; for who is away, a stream a mailbox.
     Redis,
     /// NATS, a subject a user.
@@ -38,9 +40,10 @@ pub(super) struct Start {
 
 impl Contender {
     /// All, MMS first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Mms,
         Self::Relay,
+        Self::Answering,
         Self::Redis,
         Self::Nats,
         Self::Inspircd,
@@ -54,6 +57,7 @@ impl Contender {
         match self {
             Self::Mms => "mms",
             Self::Relay => "relay",
+            Self::Answering => "relay-ok",
             Self::Redis => "redis",
             Self::Nats => "nats",
             Self::Inspircd => "inspircd",
@@ -81,7 +85,7 @@ impl Contender {
     /// Where its program is, if it is anywhere.
     #[must_use]
     pub fn find_program(self) -> Option<PathBuf> {
-        if matches!(self, Self::Mms | Self::Relay) {
+        if matches!(self, Self::Mms | Self::Relay | Self::Answering) {
             return std::env::current_exe().ok();
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -104,7 +108,7 @@ impl Contender {
         let config = |text: String| fs::write(folder.join("config"), text);
         let arguments = match self {
             Self::Mms => return prepare_mms(program, folder, setup),
-            Self::Relay => {
+            Self::Relay | Self::Answering => {
                 let arguments = vec!["bench".into(), "relay".into()];
                 return Ok(Start { program, arguments, tells: true });
             }

@@ -52,6 +52,7 @@ fn group(what: &str, bars: &[(Contender, f64)], y: u32, out: &mut String) -> u32
         let fill = match who {
             Contender::Mms => "#c2410c",
             Contender::Relay => "#737373",
+            Contender::Answering => "#a3a3a3",
             _ => "#a8c5da",
         };
         let (base, x) = (top + BAR - 4, f64::from(NAME) + length + 6.0);

@@ -4,9 +4,14 @@
 //!
 //! ```text
 //! N<number>         this connection has that number        ok
+//! R<number>         the same, and its texts are answered   ok
 //! D<number> text    text and its line end, to that one
 //! B text            the same, to all but the sender
+//! A                 nothing: a reader has taken a text
 //! ```
+//!
+//! With answers it is what an answer to each text, and its reader's word for it, cost at least:
+//! the system calls that no server can save who gives the one and wants the other.
 //!
 //! It ends when its stdin does.
 
@@ -27,6 +32,7 @@ struct Wire {
     /// A line that is not whole yet.
     input: Vec<u8>,
     output: Vec<u8>,
+    answered: bool,
     /// Whether it stands in the list of those to be written to.
     listed: bool,
     waits: bool,
@@ -85,7 +91,8 @@ impl Relay {
             _ = socket.set_nodelay(true);
             registry.register(&mut socket, Token(self.wires.len()), Interest::READABLE)?;
             let (input, output) = (Vec::new(), Vec::new());
-            self.wires.push(Some(Wire { socket, input, output, listed: false, waits: false }));
+            let (answered, listed, waits) = (false, false, false);
+            self.wires.push(Some(Wire { socket, input, output, answered, listed, waits }));
         }
         Ok(())
     }
@@ -133,18 +140,33 @@ impl Relay {
         });
         let text = line.get(length + 2..).unwrap_or_default();
         match line[0] {
-            b'N' if number < 1 << 20 => {
+            kind @ (b'N' | b'R') if number < 1 << 20 => {
+                if let Some(wire) = &mut self.wires[at] {
+                    wire.answered = kind == b'R';
+                }
                 let most = self.numbers.len().max(number + 1);
                 self.numbers.resize(most, usize::MAX);
                 self.numbers[number] = at;
                 self.hand(at, b"ok\n");
             }
-            b'D' => match self.numbers.get(number) {
-                Some(&to) if to != usize::MAX => self.hand(to, text),
-                _ => {}
-            },
-            b'B' => (0..self.wires.len()).filter(|&to| to != at).for_each(|to| self.hand(to, text)),
+            b'D' => {
+                match self.numbers.get(number) {
+                    Some(&to) if to != usize::MAX => self.hand(to, text),
+                    _ => {}
+                }
+                self.answer(at);
+            }
+            b'B' => {
+                (0..self.wires.len()).filter(|&to| to != at).for_each(|to| self.hand(to, text));
+                self.answer(at);
+            }
             _ => {}
+        }
+    }
+
+    fn answer(&mut self, at: usize) {
+        if self.wires[at].as_ref().is_some_and(|wire| wire.answered) {
+            self.hand(at, b"ok\n");
         }
     }
 

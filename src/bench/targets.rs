@@ -3,7 +3,9 @@
 //! that a target is the same everywhere.
 
 use super::contender::Contender;
-use super::contender::Contender::{Inspircd, Mms, Mosquitto, Nats, Ngircd, Redis, Relay};
+use super::contender::Contender::{
+    Answering, Inspircd, Mms, Mosquitto, Nats, Ngircd, Redis, Relay,
+};
 use super::run::{Metric, Run};
 use super::tongue::SignIn;
 use super::work::{Setup, Sync, Work};
@@ -82,10 +84,10 @@ pub struct Results {
     pub flush_us: f64,
 }
 
-const EVERYBODY: &[Contender] = &[Mms, Relay, Redis, Nats, Inspircd, Ngircd, Mosquitto];
+const EVERYBODY: &[Contender] = &[Mms, Relay, Answering, Redis, Nats, Inspircd, Ngircd, Mosquitto];
 /// Those who let in thousands at once.
-const CROWDED: &[Contender] = &[Mms, Relay, Redis, Nats, Mosquitto];
-const FEW: &[Contender] = &[Mms, Relay, Redis, Nats];
+const CROWDED: &[Contender] = &[Mms, Relay, Answering, Redis, Nats, Mosquitto];
+const FEW: &[Contender] = &[Mms, Relay, Answering, Redis, Nats];
 
 /// The trials, in the order in which they are measured.
 #[must_use]
@@ -105,13 +107,13 @@ pub fn trials(scope: Scope) -> Vec<Trial> {
     let trial = |name, of, setup| Trial { name, setup, of };
     vec![
         trial("pairs", all, pairs(100, 16)),
-        trial("pairs, synced", &[Mms, Relay, Redis], always(pairs(100, 16))),
+        trial("pairs, synced", &[Mms, Relay, Answering, Redis], always(pairs(100, 16))),
         trial("pairs, window 2", all, pairs(100, 2)),
         trial("pairs of 1,000", crowded, pairs(1000, 16)),
         trial("pairs of a crowd", crowded, pairs(crowd, 2)),
         trial("fan-out", all, Setup::new(Work::FanOut { window: 4 }, 1000)),
         trial("rate", all, rate.clone()),
-        trial("rate, synced", &[Mms, Relay], always(rate)),
+        trial("rate, synced", &[Mms, Relay, Answering], always(rate)),
         trial("idle", crowded, Setup::new(Work::Idle { ms: 1000 }, crowd)),
         trial("sign-ins", crowded, sign_ins(count(4000, 1000))),
         trial("sign-ins by password", &[Mms], by_password),

@@ -87,7 +87,10 @@ pub(super) enum Tongue {
         sign_in: SignIn,
     },
     Plain,
-    Relay,
+    Relay {
+        /// Each text is answered.
+        answers: bool,
+    },
     /// Publish and subscribe.
     Redis,
     /// A stream a user.
@@ -102,7 +105,8 @@ impl Tongue {
         match who {
             Contender::Mms if setup.dialect == Dialect::Plain => Self::Plain,
             Contender::Mms => Self::Coded { keys: setup.keys(), sign_in: setup.sign_in },
-            Contender::Relay => Self::Relay,
+            Contender::Relay => Self::Relay { answers: false },
+            Contender::Answering => Self::Relay { answers: true },
             Contender::Redis if setup.durable => Self::Stream,
             Contender::Redis => Self::Redis,
             Contender::Nats => Self::Nats,
@@ -131,7 +135,7 @@ impl Tongue {
                 write!(out, "coded 1\r\nsignin u{user} online scram {first}\r\n")
             }
             Self::Plain => write!(out, "signin u{user} {PASSWORD}\r\n"),
-            Self::Relay => writeln!(out, "N{user}"),
+            Self::Relay { answers } => writeln!(out, "{}{user}", if *answers { 'R' } else { 'N' }),
             Self::Redis => {
                 write!(out, "HELLO 3\r\nSUBSCRIBE u{user}\r\nSUBSCRIBE all\r\nPING ready\r\n")
             }
@@ -167,7 +171,7 @@ impl Tongue {
     pub(super) fn send(&self, from: usize, to: usize, text: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Coded { .. } | Self::Plain => put(out, &[b"send u", digits(to).text(), b" "]),
-            Self::Relay => put(out, &[b"D", digits(to).text(), b" "]),
+            Self::Relay { .. } => put(out, &[b"D", digits(to).text(), b" "]),
             Self::Irc => put(out, &[b"PRIVMSG u", digits(to).text(), b" :"]),
             Self::Nats => {
                 let length = digits(text.len());
@@ -186,7 +190,7 @@ impl Tongue {
     pub(super) fn broadcast(&self, text: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Coded { .. } | Self::Plain => put(out, &[b"broadcast "]),
-            Self::Relay => put(out, &[b"B "]),
+            Self::Relay { .. } => put(out, &[b"B "]),
             Self::Irc => put(out, &[b"PRIVMSG #all :"]),
             Self::Nats => put(out, &[b"PUB all ", digits(text.len()).text(), b"\r\n"]),
             Self::Redis | Self::Stream => publish_redis(b"all", text, out),
@@ -198,7 +202,7 @@ impl Tongue {
     /// The text and what stands behind it.
     fn end(&self, text: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(text);
-        out.extend_from_slice(if matches!(self, Self::Relay) { b"\n" } else { b"\r\n" });
+        out.extend_from_slice(if matches!(self, Self::Relay { .. }) { b"\n" } else { b"\r\n" });
     }
 
     /// Takes in what is whole of `bytes`; returns how much that was. What a server says that ends
@@ -229,12 +233,15 @@ impl Tongue {
 
     /// A program acknowledges what it has taken.
     fn take(&self, line: &[u8], voice: &mut Voice) {
-        if !matches!(self, Self::Coded { .. }) {
+        if !matches!(self, Self::Coded { .. } | Self::Relay { answers: true }) {
             return;
         }
         voice.unacknowledged += 1;
         if voice.unacknowledged >= LETTERS_AN_ACK {
             voice.unacknowledged = 0;
+            if let Self::Relay { .. } = self {
+                return put(&mut voice.output, &[b"A\n"]);
+            }
             let id = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
             put(&mut voice.output, &[b"ack ", id, b"\r\n"]);
         }
@@ -266,7 +273,10 @@ impl Tongue {
                 refused = !enters && memmem::find(line, b"Welcome to MMS").is_none();
                 refused &= memmem::find(line, b">> Type ").is_none();
             }
-            Self::Relay => enters = begins(b"ok"),
+            Self::Relay { .. } => {
+                takes = is_in;
+                enters = begins(b"ok");
+            }
             Self::Redis | Self::Stream => {
                 enters = begins(b"ready");
                 let answer = if matches!(self, Self::Redis) { b":" } else { b"$" };

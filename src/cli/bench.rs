@@ -28,8 +28,9 @@ Examples:
 Each measurement starts a server of its own on a free port of 127.0.0.1 with a folder below TMPDIR,
 and ends it. The server runs on the first processor, the load on the second. CPU is what the
 server's process has used, which varies least. The relay knows neither names nor passwords and
-keeps nothing: it is what handing over bytes costs on this machine. Servers of others take part
-where they are installed: redis-server, nats-server, inspircd, ngircd, mosquitto.
+keeps nothing: it is what handing over bytes costs on this machine. The relay-ok is the same with
+an answer to each text and a word from its reader for each 16th, as MMS has them. Servers of others
+take part where they are installed: redis-server, nats-server, inspircd, ngircd, mosquitto.
 
 To MMS the load speaks the coded dialect, signs in by SCRAM and acknowledges each 16th letter.
 
@@ -198,8 +199,8 @@ struct Replay {
 
 #[derive(Clone, Debug, Args)]
 struct Common {
-    /// Who is measured: mms, relay, redis, nats, inspircd, ngircd, mosquitto, with commas between
-    /// them; or all
+    /// Who is measured: mms, relay, relay-ok, redis, nats, inspircd, ngircd, mosquitto, with commas
+    /// between them; or all
     #[arg(long, value_name = "WHO,…", default_value = "mms,relay", value_parser = contenders)]
     of: Contenders,
     /// Measure each of them so many times, by turns; the median is told
