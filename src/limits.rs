@@ -154,6 +154,9 @@ pub const MUCH_TO_SAY: usize = 256;
 /// Answers wait for letters and for what is still to be read, but no longer than about this, in
 /// ms: the next answer of a program that goes on may go out with them.
 pub const ANSWER_WAIT_MS: u64 = 1;
+/// Answers that wait so at a time. Where so many are answered, the same one does not come again
+/// soon, and what is written later is fetched into the processor's cache twice.
+pub const ANSWERS_WAITING: usize = 256;
 /// Bytes read from one connection a turn.
 pub const READ_BYTES_A_TURN: usize = 64 << 10;
 /// Output waiting for a connection above which its commands wait, in bytes.

@@ -4,7 +4,7 @@
 use super::{News, READING, Server, enlist, key, queue};
 use crate::core::event::Conn;
 use crate::engine::Output;
-use crate::limits::{ANSWER_WAIT_MS, OUTPUT_PAUSE_BYTES, WRITE_EARLY_BYTES};
+use crate::limits::{ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_PAUSE_BYTES, WRITE_EARLY_BYTES};
 use crate::net::ports::{Phase, Seen};
 use crate::store::disk::Disk;
 use crate::time::Millis;
@@ -68,7 +68,11 @@ impl<D: Disk> Server<D> {
                 // the first is written to. Whose lines wait is left to `write`.
                 port.write(now, pool);
             }
-            if answers_wait && is_answer && port.phase == Phase::Open {
+            if answers_wait
+                && answered.len() < ANSWERS_WAITING
+                && is_answer
+                && port.phase == Phase::Open
+            {
                 if answered.is_empty() {
                     *answered_at = now;
                 }

@@ -5,7 +5,7 @@ use crate::core::event::{End, Saved};
 use crate::core::hub::Rules;
 use crate::core::password::Verifier;
 use crate::engine::Engine;
-use crate::limits::ANSWER_WAIT_MS;
+use crate::limits::{ANSWER_WAIT_MS, ANSWERS_WAITING};
 use crate::net::clock::Clock;
 use crate::net::listen;
 use crate::proto::name::UserName;
@@ -31,7 +31,12 @@ pub(super) fn server_with(
     let config = Config { sync, spares: 0, ..Config::default() };
     let disk = FileDisk::open(folder).unwrap();
     let opened = Engine::open(disk, config, Rules::default(), users, now, &mut |_| Ok(()));
-    let settings = Settings { connections: 9, trusted: vec![], buffer_bytes: 9999, seed: 0 };
+    let settings = Settings {
+        connections: 999,
+        trusted: vec!["127.0.0.1/32".parse().unwrap()],
+        buffer_bytes: 1 << 20,
+        seed: 0,
+    };
     let listener = listen(ANY_PORT).unwrap();
     let address = listener.local_addr().unwrap();
     (Server::new(opened.unwrap().0, listener, settings).unwrap(), address)
@@ -63,7 +68,7 @@ impl Slow {
         });
         let now = Clock::start().now();
         let (server, address) = server_with(&folder, sync, users.to_vec(), now);
-        Self { server, events: Events::with_capacity(99), address, now, folder }
+        Self { server, events: Events::with_capacity(1024), address, now, folder }
     }
 
     /// Handles what the kernel has for the server.
@@ -178,6 +183,28 @@ fn an_answer_does_not_wait_longer_than_a_while() {
         slow.turn_with_events();
     }
     assert!(heard(&mut ann).contains("message sent"));
+}
+
+#[test]
+fn of_many_answers_only_so_many_wait() {
+    let mut slow = Slow::begin("answer-many", Sync::Never);
+    let mut all = vec![];
+    for _ in 0..ANSWERS_WAITING + 9 {
+        let mut one = TcpStream::connect(slow.address).unwrap();
+        one.set_nonblocking(true).unwrap();
+        while heard(&mut one).is_empty() {
+            slow.turn();
+            slow.between_turns();
+        }
+        all.push(one);
+    }
+    all.iter().for_each(|one| tell(one, "help\r\n"));
+    slow.turn();
+    let told =
+        |all: &mut [TcpStream]| all.iter_mut().map(heard).filter(|said| !said.is_empty()).count();
+    let at_once = told(&mut all);
+    slow.between_turns();
+    assert_eq!((at_once, told(&mut all)), (9, ANSWERS_WAITING));
 }
 
 #[test]
