@@ -107,13 +107,14 @@ mod tests {
     use crate::net::listen;
     use crate::net::tls::Certificate;
     use crate::store::disk::FileDisk;
+    use crate::store::spool::Sync;
     use mio::Events;
     use std::io::Write as _;
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
 
     fn server(folder: &std::path::Path, now: Now) -> (Server<FileDisk>, SocketAddr) {
-        let (mut server, _) = tests::server(folder, vec![], now);
+        let (mut server, _) = tests::server(folder, Sync::Always, vec![], now);
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let door = listen(tests::ANY_PORT).unwrap();

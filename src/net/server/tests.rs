@@ -22,7 +22,7 @@ pub(super) const ANY_PORT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A server on a spool in `folder`, which waits for the disk if that is asked for.
-pub(super) fn server_with(
+pub(super) fn server(
     folder: &std::path::Path,
     sync: Sync,
     users: Vec<(UserName, Verifier)>,
@@ -42,15 +42,6 @@ pub(super) fn server_with(
     (Server::new(opened.unwrap().0, listener, settings).unwrap(), address)
 }
 
-/// The same, as most tests need it.
-pub(super) fn server(
-    folder: &std::path::Path,
-    users: Vec<(UserName, Verifier)>,
-    now: Now,
-) -> (Server<FileDisk>, SocketAddr) {
-    server_with(folder, Sync::Always, users, now)
-}
-
 /// A server with its time, a turn at a time.
 struct Slow {
     server: Server<FileDisk>,
@@ -67,7 +58,7 @@ impl Slow {
             (UserName::new(name).unwrap(), Verifier::derive(b"secret", b"saltsalt", 4096))
         });
         let now = Clock::start().now();
-        let (server, address) = server_with(&folder, sync, users.to_vec(), now);
+        let (server, address) = server(&folder, sync, users.to_vec(), now);
         Self { server, events: Events::with_capacity(1024), address, now, folder }
     }
 
