@@ -151,18 +151,12 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("mms-handshake-{}", std::process::id()));
         let clock = Clock::start();
         let (mut server, address) = server(&folder, clock.now());
-        let mut outside = Outside {
-            reload: &mut || None,
-            renew: &mut || None,
-            inspect: &mut |_| (),
-            save: &mut |_| Saved::Failed,
-        };
         let mut half = TcpStream::connect(address).unwrap();
         half.write_all(&[0x16, 3, 1]).unwrap();
         let mut events = Events::with_capacity(9);
         while !server.ports.iter().any(|(_, port)| !port.fresh) {
             server.wait(&mut events, clock.now()).unwrap();
-            server.turn(&mut events, clock.now(), &mut outside).unwrap();
+            tests::turn(&mut server, &mut events, clock.now());
         }
         // It is reset, and the stop is the first to be heard of in that turn.
         socket2::SockRef::from(&half).set_linger(Some(Duration::ZERO)).unwrap();
@@ -170,10 +164,10 @@ mod tests {
         server.look(&mut events, None).unwrap();
         assert!(events.iter().any(mio::event::Event::is_error), "{events:?}");
         server.give_up_handshakes();
-        server.turn(&mut events, clock.now(), &mut outside).unwrap();
+        tests::turn(&mut server, &mut events, clock.now());
         assert!(matches!(server.news[..], [News::Closed(_, End::Broken)]), "{:?}", server.news);
         server.look(&mut events, Some(Duration::ZERO)).unwrap();
-        server.turn(&mut events, clock.now(), &mut outside).unwrap();
+        tests::turn(&mut server, &mut events, clock.now());
         assert!(server.ports.is_empty() && server.news.is_empty());
         std::fs::remove_dir_all(folder).unwrap();
     }

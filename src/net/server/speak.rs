@@ -32,7 +32,7 @@ impl<D: Disk> Server<D> {
             if let Phase::Gone(_) = port.phase {
                 return;
             }
-            let is_answer = matches!(output, Output::Say(..));
+            let may_wait = answers_wait && matches!(output, Output::Say(..));
             let paused = port.pending() > OUTPUT_PAUSE_BYTES;
             match output {
                 Output::Say(_, tag, reply) => {
@@ -68,11 +68,7 @@ impl<D: Disk> Server<D> {
                 // the first is written to. Whose lines wait is left to `write`.
                 port.write(now, pool);
             }
-            if answers_wait
-                && answered.len() < ANSWERS_WAITING
-                && is_answer
-                && port.phase == Phase::Open
-            {
+            if may_wait && answered.len() < ANSWERS_WAITING && port.phase == Phase::Open {
                 if answered.is_empty() {
                     *answered_at = now;
                 }
@@ -87,10 +83,7 @@ impl<D: Disk> Server<D> {
     pub(super) fn write(&mut self, now: Millis) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for conn in dirty.drain(..) {
-            if let Some(port) = self.ports.get_mut(key(conn)) {
-                port.dirty = false;
-                self.write_to(conn, now);
-            }
+            self.write_to(conn, now);
         }
         // The list keeps its memory for the next turn.
         self.dirty = dirty;
@@ -123,6 +116,7 @@ impl<D: Disk> Server<D> {
 
     fn write_to(&mut self, conn: Conn, now: Millis) {
         let Some(port) = self.ports.get_mut(key(conn)) else { return };
+        port.dirty = false;
         let was_full = port.pending() > OUTPUT_PAUSE_BYTES;
         if !matches!(port.phase, Phase::Gone(_)) {
             port.write(now, &mut self.pool);

@@ -42,6 +42,17 @@ pub(super) fn server(
     (Server::new(opened.unwrap().0, listener, settings).unwrap(), address)
 }
 
+/// Takes a turn with these events; nothing is asked of files.
+pub(super) fn turn(server: &mut Server<FileDisk>, events: &mut Events, now: Now) {
+    let mut outside = Outside {
+        reload: &mut || None,
+        renew: &mut || None,
+        inspect: &mut |_| (),
+        save: &mut |_| Saved::Failed,
+    };
+    server.turn(events, now, &mut outside).unwrap();
+}
+
 /// A server with its time, a turn at a time.
 struct Slow {
     server: Server<FileDisk>,
@@ -69,13 +80,7 @@ impl Slow {
     }
 
     fn turn_with_events(&mut self) {
-        let mut outside = Outside {
-            reload: &mut || None,
-            renew: &mut || None,
-            inspect: &mut |_| (),
-            save: &mut |_| Saved::Failed,
-        };
-        self.server.turn(&mut self.events, self.now, &mut outside).unwrap();
+        turn(&mut self.server, &mut self.events, self.now);
     }
 
     /// Does what is done before the next turn.
