@@ -239,7 +239,7 @@ impl World {
             _ => {}
         });
         said.expect("memory does not fail");
-        self.engine.prepare(NOW.mono, Load::Busy).expect("memory does not fail");
+        self.engine.prepare(NOW, Load::Busy).expect("memory does not fail");
         for conn in std::mem::take(&mut self.resumed) {
             self.ports[conn.0 as usize].held = false;
             self.lines(conn.0 as usize);

@@ -6,7 +6,8 @@
 //! handle(event)…  tick()      decided, records gather in memory
 //! commit()                    one write, one fdatasync if a promise stands on it
 //! release(say)                only now anything is said
-//! prepare()                   a piece of the room that later turns write to
+//! prepare()                   a piece of the way to a smaller journal, and of the room that later
+//!                             turns write to
 //! ```
 //!
 //! What is said is held by batch: a commit that finishes later would release its batch later.
@@ -173,7 +174,8 @@ impl<D: Disk> Engine<D> {
     /// turn.
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
-        if self.spool.compact_due() {
+        // Copies wait for a commit.
+        if self.spool.compact_due() || !self.spool.is_idle() {
             return Some(Millis(0));
         }
         [self.hub.deadline(), self.spool.prepare_at()].into_iter().flatten().min()
@@ -203,10 +205,23 @@ impl<D: Disk> Engine<D> {
         !self.has_enough() && self.held.len() >= MUCH_TO_SAY
     }
 
-    /// Makes a piece of the room ready that later turns write to. Called when everything that
-    /// could be said was said. A full disk is no error; after an error the process must end.
-    pub fn prepare(&mut self, now: Millis, load: Load) -> io::Result<()> {
-        match self.spool.prepare(now, load)? {
+    /// Does a piece of the way to a smaller journal, and makes a piece of the room ready that later
+    /// turns write to. Called when everything that could be said was said: what is still to be shown
+    /// may stand in a segment that goes. A full disk is no error; after an error the process must
+    /// end.
+    pub fn prepare(&mut self, now: Now, load: Load) -> io::Result<()> {
+        if self.spool.compact_due() {
+            self.begin(now);
+            let hub = &mut self.hub;
+            self.spool.compact_step(&mut |ask| match ask {
+                Ask::Needs { user, id, at } => hub.needs(user, id, at),
+                Ask::Moved { user, id, to } => {
+                    hub.moved(user, id, to);
+                    true
+                }
+            })?;
+        }
+        match self.spool.prepare(now.mono, load)? {
             None => {}
             Some(Tidings::Full(why)) => warn!(
                 "the disk is full: {why}; {} KiB are ready, with less than half of what is wanted \
@@ -227,16 +242,6 @@ impl<D: Disk> Engine<D> {
     /// Makes what was decided durable. After an error the process must end without saying any of
     /// it: the next start replays.
     pub fn commit(&mut self) -> io::Result<()> {
-        if self.spool.compact_due() {
-            let hub = &mut self.hub;
-            self.spool.compact_step(&mut |ask| match ask {
-                Ask::Needs { user, id, at } => hub.needs(user, id, at),
-                Ask::Moved { user, id, to } => {
-                    hub.moved(user, id, to);
-                    true
-                }
-            })?;
-        }
         self.spool.commit()?;
         self.hub.rest();
         if self.durable.is_empty() {

@@ -7,7 +7,7 @@ use mms::core::event::{Conn, End, Event, Trust};
 use mms::core::hub::{Duplicate, Rules};
 use mms::core::password::Verifier;
 use mms::core::record::{Letter, LetterId, LetterKind, Record};
-use mms::engine::{Engine, Output};
+use mms::engine::{Engine, Load, Output};
 use mms::limits::RESERVE_MIB_LEAST;
 use mms::proto::name::UserName;
 use mms::proto::reply::Reply;
@@ -102,6 +102,7 @@ impl Server {
                 _ => {}
             };
             self.engine.release(heard).unwrap();
+            self.engine.prepare(self.now, Load::Idle).unwrap();
             if self.engine.deadline().is_none_or(|at| at > self.now.mono) {
                 break;
             }
@@ -113,16 +114,21 @@ impl Server {
         self.engine.handle(Event::Line { conn, line: line.as_bytes(), body: None }, self.now);
     }
 
-    /// A coded session of the user, whom each line is said for; what he got to see. He acknowledges
-    /// nothing of it.
-    fn session(&mut self, user: &str, kind: &str, lines: &[&str]) -> Vec<String> {
+    /// A coded session of the user, and what he got to see at once.
+    fn sign_in(&mut self, user: &str, kind: &str) -> (Conn, Vec<String>) {
         let conn = Conn(self.next);
         self.next += 1;
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         self.engine.handle(Event::Opened { conn, address, trust: Trust::Trusted }, self.now);
         self.line(conn, "coded 1");
         self.line(conn, &format!("signin {user} {kind} plain p"));
-        let mut said = self.turn();
+        (conn, self.turn())
+    }
+
+    /// A coded session of the user, whom each line is said for; what he got to see. He acknowledges
+    /// nothing of it.
+    fn session(&mut self, user: &str, kind: &str, lines: &[&str]) -> Vec<String> {
+        let (conn, mut said) = self.sign_in(user, kind);
         for line in lines {
             self.line(conn, line);
             said.extend(self.turn());
@@ -407,6 +413,36 @@ fn what_was_seen_is_marked_when_the_segment_that_holds_it_is_the_oldest() {
         }
         assert!(oldest > 0, "{way}: compaction came just there");
     }
+}
+
+#[test]
+fn who_acknowledges_what_is_still_to_be_said_hears_it_although_its_segment_may_go() {
+    let disk = SimDisk::new();
+    let mut server = Server::start(&disk);
+    let texts: Vec<String> = ('a'..='f').map(|sign| sign.to_string().repeat(60_000)).collect();
+    let (ann, _) = server.sign_in("ann", "tool");
+    for text in &texts {
+        let (line, body) = (b"send fred ".as_slice(), Some(text.as_bytes()));
+        server.engine.handle(Event::Line { conn: ann, line, body }, server.now);
+        server.turn();
+    }
+    server.stop();
+    let ids: Vec<LetterId> = {
+        let survey = Survey::take(&mut disk.clone()).unwrap();
+        survey.mailboxes["fred"].waiting.keys().copied().collect()
+    };
+    // They stand in the oldest segment, and nobody else needs that.
+    busy_in(&disk, 1500);
+    let mut server = Server::open(&disk, &USERS, 1500).unwrap();
+    let (fred, shown) = server.sign_in("fred", "online");
+    let shown = shown.len();
+    assert!(shown < texts.len(), "the rest waits until some of it is acknowledged");
+    for id in [ids[0], ids[5]] {
+        server.line(fred, &format!("ack {}.{}", id.epoch, id.seq));
+    }
+    let rest: Vec<String> = texts[shown..].iter().map(|text| format!("ann: {text}")).collect();
+    assert_eq!(server.turn(), rest);
+    assert_ne!(segments(&disk).first(), Some(&segment_file(1)), "it has gone");
 }
 
 fn segments(disk: &SimDisk) -> Vec<String> {

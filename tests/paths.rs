@@ -107,7 +107,7 @@ impl House {
             }
         });
         released.expect("the disk is well");
-        self.engine.prepare(self.now.mono, Load::Idle).expect("the disk is well");
+        self.engine.prepare(self.now, Load::Idle).expect("the disk is well");
         self.engine.deadline().is_some_and(|at| at <= self.now.mono)
     }
 

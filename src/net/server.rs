@@ -299,7 +299,7 @@ impl<D: Disk> Server<D> {
         self.shed();
         self.reap(now.mono);
         let idle = self.unread.is_empty() && self.news.is_empty();
-        self.engine.prepare(now.mono, if idle { Load::Idle } else { Load::Busy })?;
+        self.engine.prepare(now, if idle { Load::Idle } else { Load::Busy })?;
         log::logger().flush();
         Ok(())
     }

@@ -21,9 +21,9 @@
 //! spool.make_way();                          // this and the next two lines any number of times
 //! if spool.roll_due() { hub.checkpoint(&mut spool); spool.repeated() }
 //! hub.handle(…, &mut spool);
-//! if spool.compact_due() { spool.compact_step(…)? }
 //! spool.commit()?;
-//! spool.prepare(…)?;                         // when all is said
+//! if spool.compact_due() { spool.compact_step(…)? }  // when all is said; before that, make_way
+//! spool.prepare(…)?;
 //! ```
 //!
 //! **A replay may show a letter twice**, if a crash came between copying and dropping: the second

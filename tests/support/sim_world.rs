@@ -265,7 +265,7 @@ impl World {
         }
         let load = if self.rng.one_in(2) { Load::Idle } else { Load::Busy };
         let engine = self.engine.as_mut().expect("it runs");
-        if let Err(e) = engine.prepare(self.now.mono, load) {
+        if let Err(e) = engine.prepare(self.now, load) {
             return self.ended(&format!("prepare failed: {e}"));
         }
         true

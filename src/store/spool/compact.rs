@@ -86,8 +86,8 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Does a small part of the way to a smaller journal: unlinks the oldest segment, if nobody
-    /// needs it, or copies some of its letters to the end, which the turn's commit makes durable.
-    /// Called before that commit.
+    /// needs it, or copies some of its letters to the end, which the next commit makes durable.
+    /// Called when nothing is left to be shown.
     pub fn compact_step(&mut self, hub: &mut dyn FnMut(Ask<'_>) -> bool) -> io::Result<()> {
         self.check_usable()?;
         if !self.compact_due() {

@@ -17,7 +17,7 @@ use mms::client::screen::Tone;
 use mms::core::event::{Conn, End, Event, Trust};
 use mms::core::hub::Rules;
 use mms::core::password::Verifier;
-use mms::engine::Engine;
+use mms::engine::{Engine, Load};
 use mms::limits;
 use mms::proto::name::UserName;
 use mms::scram::Channel;
@@ -244,7 +244,8 @@ impl World {
                 if port.is_some_and(|port| port.speak(output, news)) {
                     resumed.push(conn);
                 }
-            })
+            })?;
+            engine.prepare(self.now, Load::Idle)
         });
         if spoken.is_err() {
             assert!(self.disk.crashed(), "no disk fails by itself");

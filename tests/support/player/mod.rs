@@ -475,7 +475,7 @@ impl Player {
             let mut resumed = vec![];
             let said = engine.release(|output| speak(output, peers, news, &mut resumed));
             said.map_err(|e| e.to_string())?;
-            engine.prepare(now.mono, Load::Idle).map_err(|e| e.to_string())?;
+            engine.prepare(now, Load::Idle).map_err(|e| e.to_string())?;
             for peer in peers.values_mut() {
                 peer.receive();
             }
