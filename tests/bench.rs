@@ -4,10 +4,15 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use socket2::SockRef;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use support::server::{Folder, eventually, mms, run};
 
 /// A bench that keeps what it writes in this folder.
@@ -151,6 +156,13 @@ fn who_is_not_installed_or_cannot_do_it_is_left_out_and_told() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1, "{err}");
 }
 
+/// Asks it to end, as Ctrl-C does, and takes what it has said.
+fn terminate(child: Child) -> Output {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
 #[test]
 fn whoever_ends_the_bench_ends_what_it_has_started() {
     let folder = Folder::new();
@@ -159,10 +171,186 @@ fn whoever_ends_the_bench_ends_what_it_has_started() {
     let child = command.spawn().unwrap();
     let started = || left_behind(&folder).iter().any(|one| one.starts_with("/proc/")).then_some(());
     eventually("the server", started);
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
+    let output = terminate(child);
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), err.as_str()), (Some(130), "mms: interrupted\n"));
+    assert_eq!(left_behind(&folder), [""; 0]);
+    assert!(output.stdout.is_empty(), "nothing was measured to the end");
+}
+
+/// A folder with a `nats-server` that is [`the_peer`]; `fault` is what it does in its run of that
+/// number and later.
+fn folder_with_peer(fault: &str, run: usize) -> Folder {
+    let folder = Folder::new();
+    let exe = std::env::current_exe().unwrap();
+    let script = format!(
+        "#!/bin/sh\necho started >>'{starts}'\n\
+         PEER_PORT=$4 PEER_STARTS='{starts}' PEER_FAULT={fault} PEER_RUN={run} \
+         exec '{exe}' --ignored --exact the_peer\n",
+        starts = folder.path("starts").display(),
+        exe = exe.display(),
+    );
+    install(&script, &folder);
+    folder
+}
+
+/// Puts a `nats-server` into the folder. What this process wrote itself could not be run while
+/// another test forks.
+fn install(script: &str, folder: &Folder) {
+    folder.write("script", script);
+    copy(&folder.path("script"), &folder.path("nats-server"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("install");
+    assert!(command.args(["-m", "700"]).args([from, to]).status().unwrap().success());
+}
+
+/// Not a test but the server of somebody else that fails in the midst, as [`folder_with_peer`]
+/// starts it: it speaks as much of the language of NATS as the bench does.
+#[test]
+#[ignore = "other tests start it"]
+fn the_peer() {
+    let Ok(port) = std::env::var("PEER_PORT") else { return };
+    let starts = fs::read_to_string(std::env::var("PEER_STARTS").unwrap()).unwrap();
+    let sound = starts.lines().count() < std::env::var("PEER_RUN").unwrap().parse().unwrap();
+    let fault = if sound { String::new() } else { std::env::var("PEER_FAULT").unwrap() };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse().unwrap())).unwrap();
+    let peer = Arc::new(Peer { fault, readers: Mutex::default() });
+    for stream in listener.incoming() {
+        let (peer, stream) = (peer.clone(), stream.unwrap());
+        std::thread::spawn(move || peer.serve(&stream));
+    }
+}
+
+/// What the connections of [`the_peer`] share.
+struct Peer {
+    fault: String,
+    /// Who reads what.
+    readers: Mutex<HashMap<String, TcpStream>>,
+}
+
+impl Peer {
+    fn serve(&self, mut stream: &TcpStream) {
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        while let Some(line) = lines.next() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["SUB", subject, _] => {
+                    let reader = stream.try_clone().unwrap();
+                    self.readers.lock().unwrap().insert(subject.to_owned(), reader);
+                }
+                ["PING"] => {
+                    stream.write_all(b"PONG\r\n").unwrap();
+                    // Users 0 to 2 and what is for all: everybody is in, or as good as.
+                    if self.fault == "dies" && self.readers.lock().unwrap().len() == 4 {
+                        std::process::exit(3);
+                    }
+                }
+                ["PUB", ..] if self.fault == "resets" => {
+                    self.readers.lock().unwrap().clear();
+                    return SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+                }
+                ["PUB", subject, length] => {
+                    let text = lines.next().unwrap();
+                    let readers = self.readers.lock().unwrap();
+                    let message = format!("MSG {subject} 1 {length}\r\n{text}\r\n");
+                    (&readers[subject]).write_all(message.as_bytes()).unwrap();
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn who_resets_a_connection_in_the_midst_costs_nobody_else_his_figures() {
+    for json in [false, true] {
+        let (folder, peer) = (Folder::new(), folder_with_peer("resets", 2));
+        let arguments = "pairs --users 4 --texts 50 --runs 3 --of mms,nats,relay";
+        let mut command = bench(&folder, arguments);
+        command.env("PATH", peer.path("")).args(json.then_some("--json"));
+        let output = run(&mut command);
+        let (out, err) =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).into();
+        assert_eq!(output.status.code(), Some(69), "{err}");
+        let told = ["mms: nats failed in run 2 of 3: u", ": Connection reset by peer"];
+        assert!(told.iter().all(|words| err.contains(words)), "{err}");
+        assert!(err.ends_with("\nmms: not all did their work; failed: nats\n"), "{err}");
+        assert_eq!(peer.read("starts").lines().count(), 2, "it had no third turn");
+        assert_eq!(left_behind(&folder), [""; 0]);
+        let lines: Vec<&str> = out.lines().collect();
+        if !json {
+            assert!(lines.len() == 4 && lines[1].starts_with("mms  "), "{out}");
+            assert!(lines[2].starts_with("relay  ") && lines[3].contains(told[1]), "{out}");
+            continue;
+        }
+        let all: Vec<_> = lines.iter().map(|line| object(line)).collect();
+        let names: Vec<&str> = all.iter().map(|one| one["server"].as_str()).collect();
+        assert_eq!(names, ["mms", "relay", "nats"]);
+        assert!(all[..2].iter().all(|one| one["texts"] == "50.000"), "{out}");
+        assert!(all[2]["failed"].contains("Connection reset by peer"), "{out}");
+        assert_eq!((all[2]["run"].as_str(), all[2]["runs"].as_str()), ("2", "3"));
+        assert!(!all[2].contains_key("texts_per_s"), "nobody takes it for a figure: {out}");
+    }
+}
+
+#[test]
+fn who_dies_while_nothing_happens_is_noticed() {
+    let (folder, peer) = (Folder::new(), folder_with_peer("dies", 1));
+    let mut command = bench(&folder, "idle --users 3 --secs 0.5 --of mms,nats --json");
+    let output = run(command.env("PATH", peer.path("")));
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(69), "{err}");
+    assert!(err.contains("nats failed in run 1 of 1: ") && err.contains("it ended: exit"), "{err}");
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("\"mms\",\"users\":3,\"signins_per_s\""), "{out}");
+}
+
+#[test]
+fn targets_that_are_interrupted_are_shown_as_far_as_they_were_measured() {
+    let (folder, peer) = (Folder::new(), folder_with_peer("resets", 1));
+    let mut command = bench(&folder, "targets --quick --secs 0.1 --runs 1");
+    command.env("PATH", peer.path("")).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut err = String::new();
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    while !err.contains("2 of 16: ") {
+        assert!(told.read_line(&mut err).unwrap() > 0, "it ended: {err}");
+    }
+    let output = terminate(child);
+    assert_eq!(output.status.code(), Some(130), "{err}");
+    assert!(err.contains("nats failed in run 1 of 1: u"), "told as it happens: {err}");
+    assert_eq!(left_behind(&folder), [""; 0]);
+    let out = String::from_utf8(output.stdout).unwrap();
+    let row = out.lines().nth(2).unwrap();
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    let nats = out.split('|').position(|head| head.trim() == "nats").unwrap();
+    assert_eq!(cells[nats], "failed", "{out}");
+    assert!(cells[2].parse::<f64>().unwrap() > 0.0, "MMS was measured: {out}");
+    assert!(out.contains("- pairs: nats failed in run 1 of 1: u"), "{out}");
+    assert!(out.contains("This is not all: it was interrupted."), "{out}");
+}
+
+#[test]
+fn when_mms_itself_fails_the_others_are_shown_and_it_is_an_error() {
+    // Behind its back, before its turn comes, the program is taken away.
+    let (folder, away) = (Folder::new(), Folder::new());
+    let program = folder.path("mms");
+    copy(Path::new(env!("CARGO_BIN_EXE_mms")), &program);
+    let script = format!("#!/bin/sh\n/bin/rm '{}'\n", program.display());
+    install(&script, &away);
+    let mut command = Command::new(&program);
+    command.env_clear().env("TMPDIR", folder.path("")).env("PATH", away.path(""));
+    let arguments = "bench pairs --users 2 --texts 5 --of mms,nats,relay --json";
+    let output = run(command.args(arguments.split(' ')));
+    let (out, err) =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).into();
+    assert_eq!(output.status.code(), Some(74), "{err}");
+    assert!(err.contains("mms: nats failed in run 1 of 1: does not start"), "{err}");
+    assert!(err.contains("\nmms: mms failed in run 1 of 1: cannot start mms: "), "{err}");
+    let all: Vec<_> = out.lines().map(object).collect();
+    assert_eq!((all[0]["server"].as_str(), all[0]["texts"].as_str()), ("relay", "5.000"));
+    assert!(all[1..].iter().all(|one| one.contains_key("failed")) && all.len() == 3, "{out}");
     assert_eq!(left_behind(&folder), [""; 0]);
 }

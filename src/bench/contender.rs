@@ -72,6 +72,13 @@ impl Contender {
         Self::ALL.into_iter().find(|one| one.name() == name)
     }
 
+    /// Whether it is this program, without whose figures there is nothing to compare: a fault of
+    /// its own is not one of a stranger.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Mms | Self::Relay | Self::Answering)
+    }
+
     /// Its program.
     #[must_use]
     pub fn program(self) -> &'static str {
@@ -85,7 +92,7 @@ impl Contender {
     /// Where its program is, if it is anywhere.
     #[must_use]
     pub fn find_program(self) -> Option<PathBuf> {
-        if matches!(self, Self::Mms | Self::Relay | Self::Answering) {
+        if self.is_ours() {
             return std::env::current_exe().ok();
         }
         let path = std::env::var_os("PATH").unwrap_or_default();

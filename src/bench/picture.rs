@@ -2,7 +2,8 @@
 //! font of its own.
 
 use super::contender::Contender;
-use super::targets::{Results, TARGETS, Target, grouped};
+use super::table::grouped;
+use super::targets::{Results, TARGETS, Target};
 use std::fmt::Write as _;
 
 /// Measures in pixels.

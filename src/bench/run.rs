@@ -140,30 +140,63 @@ pub(super) struct Stage<'a> {
 ///
 /// # Errors
 /// If there are no figures.
-pub fn measure(who: Contender, setup: &Setup, machine: &Machine) -> Result<Run, Trouble> {
+pub(super) fn measure(who: Contender, setup: &Setup, machine: &Machine) -> Result<Run, Trouble> {
     if !who.knows(&setup.work) {
         return Err(Trouble::Unfit(who));
     }
+    measure_what_it_knows(who, setup, machine).or_else(|trouble| {
+        // Ctrl-C in a terminal goes to the servers as well: that they end is no fault of theirs.
+        machine.interrupt.check()?;
+        Err(trouble)
+    })
+}
+
+fn measure_what_it_knows(who: Contender, setup: &Setup, machine: &Machine) -> Result<Run, Trouble> {
     let folder = Folder::new()?;
     let server = Started::start(who, &folder, setup, machine)?;
     let tongue = Tongue::of(who, setup);
     let load = Load::new(&server, tongue, setup.bytes, &machine.interrupt)?;
     let mut stage = Stage { server, folder, load, setup, machine, run: Run::default() };
-    stage.sign_in(setup.work.present(setup.users))?;
-    match setup.work {
-        Work::Pairs { window } => stage.pairs(window)?,
-        Work::FanOut { window } => stage.fan_out(window)?,
-        Work::Rate { per_second } => stage.rate(per_second)?,
-        Work::Offline { window } => stage.offline(window)?,
-        Work::Idle { ms } => stage.idle(ms)?,
-        Work::SignIns { count } => stage.sign_ins(count)?,
-        Work::Backlog { letters } => stage.backlog(letters)?,
-        Work::Replay { letters } => stage.replay(letters)?,
-    }
-    Ok(stage.run)
+    let outcome = stage.play();
+    stage.conclude(outcome)
 }
 
 impl Stage<'_> {
+    /// All of it.
+    fn play(&mut self) -> Result<(), Trouble> {
+        self.sign_in(self.setup.work.present(self.setup.users))?;
+        match self.setup.work {
+            Work::Pairs { window } => self.pairs(window),
+            Work::FanOut { window } => self.fan_out(window),
+            Work::Rate { per_second } => self.rate(per_second),
+            Work::Offline { window } => self.offline(window),
+            Work::Idle { ms } => self.idle(ms),
+            Work::SignIns { count } => self.sign_ins(count),
+            Work::Backlog { letters } => self.backlog(letters),
+            Work::Replay { letters } => self.replay(letters),
+        }
+    }
+
+    /// The figures, if the server has outlived its work: who idles does not notice that it has
+    /// not. Of one that has ended it is told how, as well as what was seen of it.
+    fn conclude(mut self, outcome: Result<(), Trouble>) -> Result<Run, Trouble> {
+        let who = self.server.who;
+        let ended = match outcome {
+            Ok(()) => self.server.ended(),
+            Err(_) => self.server.ended_soon(),
+        };
+        match (outcome, ended) {
+            (Ok(()), None) => Ok(self.run),
+            (Ok(()), Some(status)) => Err(Trouble::Server(who, format!("it ended: {status}"))),
+            (Err(trouble), None) => Err(trouble),
+            (Err(Trouble::Interrupted), _) => Err(Trouble::Interrupted),
+            (Err(trouble), Some(status)) => {
+                let what = format!("{}; it ended: {status}", trouble.reason());
+                Err(Trouble::Server(who, what))
+            }
+        }
+    }
+
     /// Signs the users in and notes what that cost.
     fn sign_in(&mut self, users: usize) -> Result<(), Trouble> {
         let pid = self.server.pid();
@@ -172,7 +205,7 @@ impl Stage<'_> {
         let at_once = self.load.tongue.sign_ins_at_once();
         self.load.sign_in(0..users, at_once, &mut |_| ())?;
         let ns = (self.load.watch.ns() - begin) as f64;
-        let cpu = (cpu_ns(pid)? - cpu) as f64;
+        let cpu = cpu_ns(pid)?.saturating_sub(cpu) as f64;
         let bytes = resident_bytes(pid)?.saturating_sub(bytes) as f64;
         let users = users as f64;
         self.run.set(Metric::SignIns, users * 1e9 / ns);

@@ -10,11 +10,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// After so long a program that listens nowhere has failed, in nanoseconds.
 const PATIENCE_NS: u64 = 15_000_000_000;
+/// How long a process takes to end once its connections have, at most, in nanoseconds.
+const LAST_BREATH_NS: u64 = 300_000_000;
 
 /// A folder for a server's files.
 #[derive(Debug)]
@@ -98,6 +100,24 @@ impl Started {
         // Both fail only if it has ended already.
         _ = self.child.kill();
         _ = self.child.wait();
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// The same of one that seems to be about to: its connections end a little before it does.
+    pub(super) fn ended_soon(&mut self) -> Option<ExitStatus> {
+        let watch = Stopwatch::start();
+        while watch.ns() < LAST_BREATH_NS {
+            let ended = self.ended();
+            if ended.is_some() {
+                return ended;
+            }
+            pause(10);
+        }
+        None
     }
 
     pub(super) fn pid(&self) -> u32 {

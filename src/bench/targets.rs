@@ -8,6 +8,7 @@ use super::contender::Contender::{
 };
 use super::run::{Metric, Run};
 use super::tongue::SignIn;
+use super::turns::{End, Failed, Turns};
 use super::work::{Setup, Sync, Work};
 
 /// How far the measurements go.
@@ -80,6 +81,10 @@ pub struct Results {
     pub runs: Vec<(&'static str, Contender, Run)>,
     /// Who should have taken part and is not installed.
     pub absent: Vec<Contender>,
+    /// Who failed, at which trial.
+    pub failed: Vec<(&'static str, Failed)>,
+    /// Whether all of it was measured.
+    pub end: End,
     /// The 99th of a hundred flushes of the disk, in us.
     pub flush_us: f64,
 }
@@ -242,6 +247,19 @@ pub const TARGETS: [Target; 18] = [
 ];
 
 impl Results {
+    /// Takes in what a trial came to.
+    pub fn add(&mut self, trial: &'static str, turns: Turns) {
+        self.runs.extend(turns.medians.into_iter().map(|(who, run)| (trial, who, run)));
+        self.failed.extend(turns.failed.into_iter().map(|failed| (trial, failed)));
+        self.end = turns.end;
+    }
+
+    /// Whether nothing was measured, and nobody failed at it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.failed.is_empty()
+    }
+
     /// A figure of a trial.
     #[must_use]
     pub fn figure(&self, trial: &str, who: Contender, metric: Metric) -> Option<f64> {
@@ -281,91 +299,6 @@ impl Results {
             (Verdict::Met, Some(true)) => Verdict::Met,
         })
     }
-
-    /// What the conditions come to on this machine, in words and figures.
-    #[must_use]
-    pub fn tell_aims(&self, target: &Target) -> String {
-        let aims = target.aims.iter().map(|aim| match *aim {
-            Aim::AtMostTimes(1.0, who) => format!("below {}", who.name()),
-            Aim::AtMostTimes(times, who) => format!("at most {times} x {}", who.name()),
-            Aim::AtMostTimesAndFlush(times, who) => {
-                let flush = self.flush_us;
-                format!("at most {times} x {} and a flush of {flush:.0}", who.name())
-            }
-            Aim::AtLeastTimes(1.0, who) => format!("at least that of {}", who.name()),
-            Aim::AtLeastTimes(times, who) => format!("at least {times} x {}", who.name()),
-            Aim::AtMost(most) => format!("at most {}", grouped(most)),
-            Aim::AtLeast(least) => format!("at least {}", grouped(least)),
-            Aim::AtMostMore(more, metric) => {
-                let alone = self.figure(target.trial, Mms, metric).unwrap_or_default();
-                format!("at most {} more than alone, {}", grouped(more), grouped(alone))
-            }
-            Aim::GrowsAtMostAs(base, who) => {
-                let growth = |who| {
-                    let here = self.figure(target.trial, who, target.metric)?;
-                    Some(here / self.figure(base, who, target.metric)?)
-                };
-                let (ours, theirs) = (growth(Mms), growth(who));
-                let (ours, theirs) = (ours.unwrap_or(f64::NAN), theirs.unwrap_or(f64::NAN));
-                format!("grows from 100 users {ours:.2} x, {} {theirs:.2} x", who.name())
-            }
-        });
-        aims.collect::<Vec<_>>().join(", ")
-    }
-
-    /// The table in Markdown, with a column for each that took part or should have.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let takes_part = |who: &Contender| {
-            self.absent.contains(who) || self.runs.iter().any(|(_, one, _)| one == who)
-        };
-        let columns: Vec<Contender> = Contender::ALL.into_iter().filter(takes_part).collect();
-        let mut head: Vec<String> = vec!["work".into()];
-        head.extend(columns.iter().map(|who| who.name().into()));
-        head.extend(["target".into(), "reached".into()]);
-        let mut text = row(&head) + &row(&vec!["---".into(); head.len()]);
-        for target in &TARGETS {
-            let mut cells = vec![target.what.into()];
-            for &who in &columns {
-                cells.push(match self.figure(target.trial, who, target.metric) {
-                    Some(figure) => grouped(figure),
-                    None if self.absent.contains(&who) => "absent".into(),
-                    None => String::new(),
-                });
-            }
-            cells.push(self.tell_aims(target));
-            cells.push(match self.judge(target) {
-                Verdict::Met => "met".into(),
-                Verdict::Missed => "not met".into(),
-                Verdict::Unknown => "not known".into(),
-            });
-            text += &row(&cells);
-        }
-        text
-    }
-}
-
-fn row(cells: &[String]) -> String {
-    format!("| {} |\n", cells.join(" | "))
-}
-
-/// A figure with as many digits as mean something, in groups of three.
-pub(super) fn grouped(figure: f64) -> String {
-    match figure {
-        figure if figure < 10.0 => format!("{figure:.2}"),
-        figure if figure < 100.0 => format!("{figure:.1}"),
-        figure => {
-            let digits = format!("{figure:.0}");
-            let mut text = String::new();
-            for (at, digit) in digits.char_indices() {
-                if at > 0 && (digits.len() - at).is_multiple_of(3) {
-                    text.push(',');
-                }
-                text.push(digit);
-            }
-            text
-        }
-    }
 }
 
 #[cfg(test)]
@@ -380,7 +313,7 @@ mod tests {
         };
         let runs =
             figures.iter().map(|(name, who, metric, value)| (*name, *who, run(*metric, *value)));
-        Results { runs: runs.collect(), absent: vec![], flush_us: 50.0 }
+        Results { runs: runs.collect(), flush_us: 50.0, ..Results::default() }
     }
 
     fn verdict(trial: &str, metric: Metric, results: &Results) -> Verdict {
@@ -445,24 +378,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_table_tells_who_is_absent_and_omits_who_was_not_asked() {
-        let mut results = results(&[("pairs", Mms, Metric::Cpu, 0.5)]);
-        results.absent.push(Redis);
-        let table = results.table();
-        let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines.len(), 2 + TARGETS.len());
-        assert_eq!(lines[0], "| work | mms | redis | target | reached |");
-        let what = TARGETS[0].what;
-        let aims = "at most 1.7 x relay, below nats, below redis";
-        assert_eq!(lines[2], format!("| {what} | 0.50 | absent | {aims} | not known |"));
-    }
-
-    #[test]
-    fn figures_are_shown_to_what_they_mean() {
-        let shown = [0.304, 31.96, 1234.5, 1_705_513.0].map(grouped);
-        assert_eq!(shown, ["0.30", "32.0", "1,234", "1,705,513"]);
     }
 }

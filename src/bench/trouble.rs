@@ -24,6 +24,15 @@ impl Trouble {
     pub(super) fn of(wanted: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Machine(wanted.into(), error)
     }
+
+    /// What it was, without the name of whose it was.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Server(_, what) => what.clone(),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Trouble {

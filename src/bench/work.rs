@@ -170,7 +170,7 @@ impl Stage<'_> {
     /// Notes what it came to: `count` texts or copies.
     fn end(&mut self, begun: &Begun, count: u64) -> Result<(), Trouble> {
         let ns = (self.load.watch.ns() - begun.ns) as f64;
-        let cpu = (cpu_ns(self.server.pid())? - begun.cpu) as f64;
+        let cpu = cpu_ns(self.server.pid())?.saturating_sub(begun.cpu) as f64;
         self.run.set(Metric::Texts, count as f64);
         self.run.set(Metric::Seconds, ns / 1e9);
         self.run.set(Metric::PerSecond, count as f64 * 1e9 / ns);
@@ -322,7 +322,7 @@ impl Stage<'_> {
             self.machine.interrupt.check()?;
             pause(20);
         }
-        let used = (cpu_ns(self.server.pid())? - cpu) as f64 / 1e6;
+        let used = cpu_ns(self.server.pid())?.saturating_sub(cpu) as f64 / 1e6;
         self.run.set(Metric::IdleCpu, used / (ms as f64 / 1e3));
         Ok(())
     }
@@ -335,7 +335,7 @@ impl Stage<'_> {
         let at_once = self.load.tongue.sign_ins_at_once();
         self.load.sign_in(users.clone(), at_once, &mut |_| ())?;
         let ns = (self.load.watch.ns() - begun.ns) as f64;
-        let cpu = (cpu_ns(self.server.pid())? - begun.cpu) as f64;
+        let cpu = cpu_ns(self.server.pid())?.saturating_sub(begun.cpu) as f64;
         self.run.set(Metric::SignIns, users.len() as f64 * 1e9 / ns);
         self.run.set(Metric::SignInCpu, cpu / 1e3 / users.len() as f64);
         let mut others = Others::begin(&self.load);

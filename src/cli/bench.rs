@@ -3,11 +3,12 @@
 mod shown;
 mod suite;
 
-use self::shown::{json, table};
+use self::shown::{json_lines, table};
 use super::account::{put, tell};
 use super::{Code, Failure};
 use crate::bench::{
-    Contender, Dialect, Machine, Run, Setup, SignIn, Sync, Trouble, Until, Work, measure, relay,
+    Contender, Dialect, End, Failed, Machine, Setup, SignIn, Sync, Trouble, Until, Work, relay,
+    take_turns,
 };
 use crate::limits::ROUNDS_LEAST;
 use clap::{Args, Subcommand, ValueEnum};
@@ -33,6 +34,12 @@ an answer to each text and a word from its reader for each 16th, as MMS has them
 take part where they are installed: redis-server, nats-server, inspircd, ngircd, mosquitto.
 
 To MMS the load speaks the coded dialect, signs in by SCRAM and acknowledges each 16th letter.
+
+A server of others that fails, because it ends or resets a connection, say, is left out of what
+remains of that work and told as failed, with the reason, at once and beside the figures; it has
+none then, for a median of fewer runs is not like the others'. If mms, relay or relay-ok fail, or
+somebody interrupts, it ends there. In each case what was measured by then is printed, and the
+exit code tells that something is missing.
 
 Exit codes: 64 the command line is wrong; 69 a server does not start or does not do its work; 74
 the machine does not allow it; 130 interrupted.")]
@@ -367,51 +374,44 @@ fn survey() -> Result<Machine, Failure> {
     Ok(machine)
 }
 
-/// Does the same work with each of those that are there, by turns; the medians.
-fn take_turns(
-    of: &[Contender],
-    setup: &Setup,
-    runs: usize,
-    machine: &Machine,
-) -> Result<Vec<(Contender, Run)>, Failure> {
-    let mut all: Vec<(Contender, Vec<Run>)> = vec![];
-    for &who in of {
-        if !all.iter().any(|(other, _)| *other == who) {
-            all.push((who, vec![]));
-        }
-    }
-    for _ in 0..runs {
-        for at in (0..all.len()).rev() {
-            match measure(all[at].0, setup, machine) {
-                Ok(run) => all[at].1.push(run),
-                // Whoever asks for all has those that there are.
-                Err(trouble @ (Trouble::Absent(_) | Trouble::Unfit(_))) => {
-                    tell(&trouble.to_string());
-                    all.remove(at);
-                }
-                Err(trouble) => return Err(failure(&trouble)),
-            }
-        }
-    }
-    Ok(all.into_iter().map(|(who, runs)| (who, Run::median(&runs))).collect())
-}
-
 /// Does the same work with each and prints what it came to.
 fn compare_as(common: &Common, setup: &Setup, out: &mut dyn Write) -> Result<(), Failure> {
     let machine = survey()?;
-    let all = take_turns(&common.of.0, setup, common.runs, &machine)?;
+    let turns = take_turns(&common.of.0, setup, common.runs, &machine, &mut tell);
     let text = match common.json {
-        true => all.iter().map(|(who, run)| json(setup, *who, run)).collect(),
-        false => table(setup.work, &all),
+        true => json_lines(setup, &turns),
+        false if turns.is_empty() => String::new(),
+        false => table(setup.work, &turns),
     };
-    put(out, &text)
+    put(out, &text)?;
+    outcome(&turns.failed.iter().collect::<Vec<_>>(), turns.end)
+}
+
+/// What is to be told at the end of what was measured: nothing if nobody failed.
+fn outcome(failed: &[&Failed], end: End) -> Result<(), Failure> {
+    match (end, failed) {
+        (End::Interrupted, _) => Err(failure(&Trouble::Interrupted)),
+        (_, []) => Ok(()),
+        (End::OursFailed, [.., last]) => Err(Failure::new(code(&last.why), last.to_string())),
+        (End::AllDone, [first, ..]) => {
+            let mut names: Vec<&str> = failed.iter().map(|one| one.who.name()).collect();
+            names.sort_unstable();
+            names.dedup();
+            let names = names.join(", ");
+            let message = format!("not all did their work; failed: {names}");
+            Err(Failure::new(code(&first.why), message))
+        }
+    }
 }
 
 fn failure(trouble: &Trouble) -> Failure {
-    let code = match trouble {
+    Failure::new(code(trouble), trouble.to_string())
+}
+
+fn code(trouble: &Trouble) -> Code {
+    match trouble {
         Trouble::Interrupted => Code::Interrupted,
         Trouble::Absent(_) | Trouble::Unfit(_) | Trouble::Server(..) => Code::Unavailable,
         Trouble::Machine(..) => Code::Io,
-    };
-    Failure::new(code, trouble.to_string())
+    }
 }

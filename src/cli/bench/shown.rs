@@ -1,6 +1,6 @@
 //! What measurements came to, as a table for a person and as JSON for a program.
 
-use crate::bench::{Contender, Metric, Run, Setup, Work};
+use crate::bench::{Contender, Failed, Metric, Run, Setup, Turns, Work};
 use crate::client::shown::Json;
 use std::fmt::Write as _;
 
@@ -17,8 +17,27 @@ fn work_name(work: Work) -> &'static str {
     }
 }
 
+/// An object for each who did his work, then one for each who failed.
+pub(super) fn json_lines(setup: &Setup, turns: &Turns) -> String {
+    let done = turns.medians.iter().map(|(who, run)| json(setup, *who, run));
+    done.chain(turns.failed.iter().map(|failed| json_failed(setup, failed))).collect()
+}
+
+/// One object that has no figures, so that nobody takes it for one that has.
+fn json_failed(setup: &Setup, failed: &Failed) -> String {
+    format!(
+        "{{\"work\":{},\"server\":{},\"users\":{},\"failed\":{},\"run\":{},\"runs\":{}}}\n",
+        Json(work_name(setup.work)),
+        Json(failed.who.name()),
+        setup.users,
+        Json(&failed.why.reason()),
+        failed.run,
+        failed.of
+    )
+}
+
 /// One object with all figures.
-pub(super) fn json(setup: &Setup, who: Contender, run: &Run) -> String {
+fn json(setup: &Setup, who: Contender, run: &Run) -> String {
     let mut line = format!(
         "{{\"work\":{},\"server\":{},\"users\":{}",
         Json(work_name(setup.work)),
@@ -80,7 +99,8 @@ fn columns(work: Work) -> &'static [(Metric, &'static str, usize)] {
 }
 
 /// A line for each server; of a rate the histograms, too.
-pub(super) fn table(work: Work, all: &[(Contender, Run)]) -> String {
+pub(super) fn table(work: Work, turns: &Turns) -> String {
+    let all = &turns.medians;
     let columns = columns(work);
     let mut text = format!("{:<10}", "");
     for (_, head, _) in columns {
@@ -97,6 +117,9 @@ pub(super) fn table(work: Work, all: &[(Contender, Run)]) -> String {
             }
         }
         text.push('\n');
+    }
+    for failed in &turns.failed {
+        _ = writeln!(text, "{failed}");
     }
     if matches!(work, Work::Rate { .. }) {
         for (who, run) in all {

@@ -1,9 +1,11 @@
 //! Several measurements together: the main figures for somebody who has just installed it, and the
 //! targets for whoever works on it.
 
-use super::shown::json;
-use super::{survey, take_turns};
-use crate::bench::{Contender, Metric, Results, Scope, Setup, Until, Work, picture, trials};
+use super::shown::json_lines;
+use super::{outcome, survey};
+use crate::bench::{
+    Contender, End, Metric, Results, Run, Scope, Setup, Until, Work, picture, take_turns, trials,
+};
 use crate::cli::account::{put, tell};
 use crate::cli::{Code, Failure};
 use clap::Args;
@@ -21,8 +23,9 @@ Examples:
   mms bench targets --json > figures.json
 
 Prints a table in Markdown: a row for each target, with what each server reached, what the target
-comes to on this machine, and whether it is met. All of it takes a quarter of an hour and, for ten
-million letters, some 2 GiB below TMPDIR.")]
+comes to on this machine, and whether it is met; where a server failed, that stands in its place,
+and the reason below. All of it takes a quarter of an hour and, for ten million letters, some 2 GiB
+below TMPDIR.")]
 pub(super) struct Targets {
     /// Fewer users, letters and servers, one second each
     #[arg(long)]
@@ -52,7 +55,6 @@ impl Targets {
         let seconds = self.secs.unwrap_or(if self.quick { 1.0 } else { 3.0 });
         let flush_us = machine.flush_us().map_err(|trouble| super::failure(&trouble))?;
         let mut results = Results { flush_us, ..Results::default() };
-        let mut lines = String::new();
         let trials = trials(scope);
         for (number, mut trial) in (1..).zip(trials.iter().cloned()) {
             trial.setup.until = Until::Ns((seconds * 1e9) as u64);
@@ -60,20 +62,31 @@ impl Targets {
             let (here, absent): (Vec<_>, Vec<_>) =
                 trial.of.iter().copied().partition(|who| who.find_program().is_some());
             results.absent.extend(absent);
-            for (who, run) in take_turns(&here, &trial.setup, self.runs, &machine)? {
-                lines += &json(&trial.setup, who, &run);
-                results.runs.push((trial.name, who, run));
+            let turns = take_turns(&here, &trial.setup, self.runs, &machine, &mut tell);
+            if self.json {
+                put(out, &json_lines(&trial.setup, &turns))?;
+            }
+            results.add(trial.name, turns);
+            if results.end != End::AllDone {
+                break;
             }
         }
-        if let Some(path) = &self.picture {
-            write(path, &picture(&results))?;
+        if !results.is_empty() {
+            self.show(&results, out)?;
         }
-        match &self.table {
-            Some(path) => write(path, &results.table())?,
-            None if !self.json => put(out, &results.table())?,
-            None => {}
+        outcome(&results.failed.iter().map(|(_, failed)| failed).collect::<Vec<_>>(), results.end)
+    }
+
+    /// The table and the picture, each where it is wanted. A table that cannot be written there is
+    /// printed after all: it took minutes to measure.
+    fn show(&self, results: &Results, out: &mut dyn Write) -> Result<(), Failure> {
+        let drawn = self.picture.as_ref().map_or(Ok(()), |path| write(path, &picture(results)));
+        let table = results.table();
+        let written = self.table.as_ref().map_or(Ok(()), |path| write(path, &table));
+        if written.is_err() || (self.table.is_none() && !self.json) {
+            put(out, &table)?;
         }
-        if self.json { put(out, &lines) } else { Ok(()) }
+        written.and(drawn)
     }
 }
 
@@ -128,27 +141,36 @@ pub(super) fn overview(as_json: bool, out: &mut dyn Write) -> Result<(), Failure
         setup.until = Until::Ns(1_500_000_000);
         let both = [Contender::Mms, Contender::Relay];
         let of = if Contender::Relay.knows(&setup.work) { &both[..] } else { &both[..1] };
-        let all = take_turns(of, &setup, 1, &machine)?;
-        let mut text = String::new();
+        let turns = take_turns(of, &setup, 1, &machine, &mut tell);
         if as_json {
-            all.iter().for_each(|(who, run)| text += &json(&setup, *who, run));
-            put(out, &text)?;
-            continue;
+            put(out, &json_lines(&setup, &turns))?;
+        } else if !turns.medians.is_empty() {
+            put(out, &overview_text(what, &setup, metrics, &turns.medians))?;
         }
-        _ = writeln!(text, "{what}");
-        for (metric, unit) in metrics {
-            _ = write!(text, "  {unit:<18}");
-            for (who, run) in &all {
-                let figure = run.figure(*metric).unwrap_or_default();
-                let digits = if figure < 100.0 { 2 } else { 0 };
-                _ = write!(text, "  {} {figure:>10.digits$}", who.name());
-            }
-            text.push('\n');
-        }
-        if let (Work::Rate { .. }, Some((_, run))) = (setup.work, all.first()) {
-            text += &run.latency.draw();
-        }
-        put(out, &(text + "\n"))?;
+        // Both are this program: with the first fault it is over.
+        outcome(&turns.failed.iter().collect::<Vec<_>>(), turns.end)?;
     }
     Ok(())
+}
+
+fn overview_text(
+    what: &str,
+    setup: &Setup,
+    metrics: &[(Metric, &str)],
+    all: &[(Contender, Run)],
+) -> String {
+    let mut text = format!("{what}\n");
+    for (metric, unit) in metrics {
+        _ = write!(text, "  {unit:<18}");
+        for (who, run) in all {
+            let figure = run.figure(*metric).unwrap_or_default();
+            let digits = if figure < 100.0 { 2 } else { 0 };
+            _ = write!(text, "  {} {figure:>10.digits$}", who.name());
+        }
+        text.push('\n');
+    }
+    if let (Work::Rate { .. }, Some((_, run))) = (setup.work, all.first()) {
+        text += &run.latency.draw();
+    }
+    text + "\n"
 }
