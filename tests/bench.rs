@@ -178,6 +178,25 @@ fn whoever_ends_the_bench_ends_what_it_has_started() {
     assert!(output.stdout.is_empty(), "nothing was measured to the end");
 }
 
+#[test]
+fn whoever_ends_the_bench_is_told_what_it_had_by_then() {
+    let folder = Folder::new();
+    let mut command = bench(&folder, "pairs --users 2 --texts 5 --runs 1000 --of mms");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // The folder of the third run.
+    let third = || left_behind(&folder).iter().any(|one| one.ends_with("-2")).then_some(());
+    eventually("the third run", third);
+    let output = terminate(child);
+    assert_eq!(output.status.code(), Some(130));
+    let out = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines.len() == 3 && lines[1].starts_with("mms  "), "{out}");
+    let count = lines[2].strip_prefix("mms had ").and_then(|rest| rest.split_once(" of 1000 runs"));
+    assert!(count.unwrap().0.parse::<u32>().unwrap() >= 2, "{out}");
+    assert_eq!(left_behind(&folder), [""; 0]);
+}
+
 /// A folder with a `nats-server` that is [`the_peer`]; `fault` is what it does in its run of that
 /// number and later.
 fn folder_with_peer(fault: &str, run: usize) -> Folder {
@@ -288,9 +307,9 @@ fn who_resets_a_connection_in_the_midst_costs_nobody_else_his_figures() {
         let all: Vec<_> = lines.iter().map(|line| object(line)).collect();
         let names: Vec<&str> = all.iter().map(|one| one["server"].as_str()).collect();
         assert_eq!(names, ["mms", "relay", "nats"]);
-        assert!(all[..2].iter().all(|one| one["texts"] == "50.000"), "{out}");
+        assert!(all[..2].iter().all(|one| one["texts"] == "50.000" && one["runs"] == "3"), "{out}");
         assert!(all[2]["failed"].contains("Connection reset by peer"), "{out}");
-        assert_eq!((all[2]["run"].as_str(), all[2]["runs"].as_str()), ("2", "3"));
+        assert_eq!((all[2]["run"].as_str(), all[2]["of"].as_str()), ("2", "3"));
         assert!(!all[2].contains_key("texts_per_s"), "nobody takes it for a figure: {out}");
     }
 }
@@ -304,7 +323,7 @@ fn who_dies_while_nothing_happens_is_noticed() {
     assert_eq!(output.status.code(), Some(69), "{err}");
     assert!(err.contains("nats failed in run 1 of 1: ") && err.contains("it ended: exit"), "{err}");
     let out = String::from_utf8(output.stdout).unwrap();
-    assert!(out.contains("\"mms\",\"users\":3,\"signins_per_s\""), "{out}");
+    assert!(out.contains("\"mms\",\"users\":3,\"runs\":1,\"signins_per_s\""), "{out}");
 }
 
 #[test]

@@ -85,6 +85,8 @@ impl Metric {
 pub struct Run {
     /// Each metric at most once.
     pub figures: Vec<(Metric, f64)>,
+    /// Of a median: of how many runs it is that.
+    pub runs: usize,
     /// Of the texts that were delivered.
     pub latency: Histogram,
 }
@@ -114,7 +116,7 @@ impl Run {
     /// Of several runs of the same work the median of each figure, and all latencies together.
     #[must_use]
     pub fn median(runs: &[Self]) -> Self {
-        let mut median = Self::default();
+        let mut median = Self { runs: runs.len(), ..Self::default() };
         for (metric, _) in runs.first().map_or(&[][..], |run| &run.figures) {
             let mut values: Vec<f64> = runs.iter().filter_map(|run| run.figure(*metric)).collect();
             values.sort_by(f64::total_cmp);

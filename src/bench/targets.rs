@@ -247,9 +247,11 @@ pub const TARGETS: [Target; 18] = [
 ];
 
 impl Results {
-    /// Takes in what a trial came to.
+    /// Takes in what a trial came to, of those who did all their runs: what others came to is not
+    /// to be judged.
     pub fn add(&mut self, trial: &'static str, turns: Turns) {
-        self.runs.extend(turns.medians.into_iter().map(|(who, run)| (trial, who, run)));
+        let whole = turns.medians.into_iter().filter(|(_, run)| run.runs == turns.runs);
+        self.runs.extend(whole.map(|(who, run)| (trial, who, run)));
         self.failed.extend(turns.failed.into_iter().map(|failed| (trial, failed)));
         self.end = turns.end;
     }
@@ -335,6 +337,16 @@ mod tests {
         assert_eq!(verdict("pairs", cpu, &results(&all)), Verdict::Missed, "nats is cheaper");
         all.truncate(1);
         assert_eq!(verdict("pairs", cpu, &results(&all)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_trial_that_ended_early_is_not_judged_by_the_runs_that_there_were() {
+        let run = |runs| Run { runs, ..Run::default() };
+        let medians = vec![(Mms, run(2)), (Relay, run(3))];
+        let mut results = Results::default();
+        results.add("pairs", Turns { medians, runs: 3, end: End::OursFailed, ..Turns::default() });
+        let who: Vec<Contender> = results.runs.iter().map(|(_, who, _)| *who).collect();
+        assert_eq!((who.as_slice(), results.end), (&[Relay][..], End::OursFailed));
     }
 
     #[test]

@@ -44,21 +44,16 @@ pub enum End {
 /// What the turns came to.
 #[derive(Debug, Default)]
 pub struct Turns {
-    /// The medians of those who did all their runs. A median of fewer is no figure to put beside
-    /// the others'.
+    /// The medians of those who did all their runs; if it ended early, when all had fewer, of
+    /// whatever they did. Of who failed there is none: of fewer runs it would be no figure to put
+    /// beside the others'.
     pub medians: Vec<(Contender, Run)>,
+    /// How many runs each was to have.
+    pub runs: usize,
     /// Who failed, in that order.
     pub failed: Vec<Failed>,
     /// Whether all had their turns.
     pub end: End,
-}
-
-impl Turns {
-    /// Whether nobody was measured to the end, and nobody failed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.medians.is_empty() && self.failed.is_empty()
-    }
 }
 
 /// Does the same work so many times with each of those that are there. Who is left out is `told`
@@ -85,7 +80,7 @@ fn take_turns_at(
             all.push((who, vec![]));
         }
     }
-    let mut turns = Turns::default();
+    let mut turns = Turns { runs, ..Turns::default() };
     'turns: for run in 1..=runs {
         for at in (0..all.len()).rev() {
             let who = all[at].0;
@@ -113,7 +108,7 @@ fn take_turns_at(
             }
         }
     }
-    all.retain(|(_, done)| done.len() == runs);
+    all.retain(|(_, done)| !done.is_empty());
     turns.medians = all.into_iter().map(|(who, done)| (who, Run::median(&done))).collect();
     turns
 }
@@ -180,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn when_this_program_fails_it_ends_with_what_is_whole() {
-        // The last run of MMS, when all others have had theirs.
+    fn when_this_program_fails_it_ends_with_what_there_is() {
+        // The last run of MMS, when all others have had theirs; the others' last but one.
         let (had, turns, told) = turns_with(&[Mms, Redis, Relay], 9, reset);
         assert_eq!(had.len(), 9);
         assert_eq!(medians(&turns), [(Redis, 5.0), (Relay, 4.0)]);
@@ -190,7 +185,9 @@ mod tests {
         let (had, turns, _) = turns_with(&[Mms, Redis, Relay], 4, reset);
         assert_eq!(had, [Relay, Redis, Mms, Relay]);
         assert_eq!((turns.end, turns.failed[0].who), (End::OursFailed, Relay));
-        assert!(turns.medians.is_empty(), "nobody did all three: {turns:?}");
+        assert_eq!(medians(&turns), [(Mms, 3.0), (Redis, 2.0)]);
+        let counts: Vec<usize> = turns.medians.iter().map(|(_, run)| run.runs).collect();
+        assert_eq!((counts.as_slice(), turns.runs), (&[1, 1][..], 3), "it is told how many");
     }
 
     #[test]
@@ -198,6 +195,9 @@ mod tests {
         let (had, turns, told) = turns_with(&[Mms, Nats], 1, |_| Trouble::Interrupted);
         assert_eq!((had.as_slice(), turns.end), (&[Nats][..], End::Interrupted));
         assert!(turns.failed.is_empty() && turns.medians.is_empty() && told.is_empty());
+        let (_, turns, _) = turns_with(&[Mms, Nats], 4, |_| Trouble::Interrupted);
+        let counts: Vec<usize> = turns.medians.iter().map(|(_, run)| run.runs).collect();
+        assert_eq!((counts.as_slice(), turns.end), (&[1, 2][..], End::Interrupted));
     }
 
     #[test]

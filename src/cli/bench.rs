@@ -38,8 +38,8 @@ To MMS the load speaks the coded dialect, signs in by SCRAM and acknowledges eac
 A server of others that fails, because it ends or resets a connection, say, is left out of what
 remains of that work and told as failed, with the reason, at once and beside the figures; it has
 none then, for a median of fewer runs is not like the others'. If mms, relay or relay-ok fail, or
-somebody interrupts, it ends there. In each case what was measured by then is printed, and the
-exit code tells that something is missing.
+somebody interrupts, it ends there, and who had fewer runs is told with how many. In each case what
+was measured by then is printed, and the exit code tells that something is missing.
 
 Exit codes: 64 the command line is wrong; 69 a server does not start or does not do its work; 74
 the machine does not allow it; 130 interrupted.")]
@@ -380,7 +380,6 @@ fn compare_as(common: &Common, setup: &Setup, out: &mut dyn Write) -> Result<(),
     let turns = take_turns(&common.of.0, setup, common.runs, &machine, &mut tell);
     let text = match common.json {
         true => json_lines(setup, &turns),
-        false if turns.is_empty() => String::new(),
         false => table(setup.work, &turns),
     };
     put(out, &text)?;

@@ -26,7 +26,7 @@ pub(super) fn json_lines(setup: &Setup, turns: &Turns) -> String {
 /// One object that has no figures, so that nobody takes it for one that has.
 fn json_failed(setup: &Setup, failed: &Failed) -> String {
     format!(
-        "{{\"work\":{},\"server\":{},\"users\":{},\"failed\":{},\"run\":{},\"runs\":{}}}\n",
+        "{{\"work\":{},\"server\":{},\"users\":{},\"failed\":{},\"run\":{},\"of\":{}}}\n",
         Json(work_name(setup.work)),
         Json(failed.who.name()),
         setup.users,
@@ -39,10 +39,11 @@ fn json_failed(setup: &Setup, failed: &Failed) -> String {
 /// One object with all figures.
 fn json(setup: &Setup, who: Contender, run: &Run) -> String {
     let mut line = format!(
-        "{{\"work\":{},\"server\":{},\"users\":{}",
+        "{{\"work\":{},\"server\":{},\"users\":{},\"runs\":{}",
         Json(work_name(setup.work)),
         Json(who.name()),
-        setup.users
+        setup.users,
+        run.runs
     );
     for (metric, value) in &run.figures {
         // JSON knows no infinity, and nothing here should be one.
@@ -102,11 +103,12 @@ fn columns(work: Work) -> &'static [(Metric, &'static str, usize)] {
 pub(super) fn table(work: Work, turns: &Turns) -> String {
     let all = &turns.medians;
     let columns = columns(work);
-    let mut text = format!("{:<10}", "");
-    for (_, head, _) in columns {
-        _ = write!(text, "  {head:>11}");
+    let mut text = String::new();
+    if !all.is_empty() {
+        text = format!("{:<10}", "");
+        columns.iter().for_each(|(_, head, _)| _ = write!(text, "  {head:>11}"));
+        text.push('\n');
     }
-    text.push('\n');
     for (who, run) in all {
         _ = write!(text, "{:<10}", who.name());
         for (metric, head, digits) in columns {
@@ -120,6 +122,9 @@ pub(super) fn table(work: Work, turns: &Turns) -> String {
     }
     for failed in &turns.failed {
         _ = writeln!(text, "{failed}");
+    }
+    for (who, run) in all.iter().filter(|(_, run)| run.runs < turns.runs) {
+        _ = writeln!(text, "{} had {} of {} runs", who.name(), run.runs, turns.runs);
     }
     if matches!(work, Work::Rate { .. }) {
         for (who, run) in all {
