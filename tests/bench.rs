@@ -7,8 +7,9 @@ mod support;
 use socket2::SockRef;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -156,26 +157,34 @@ fn who_is_not_installed_or_cannot_do_it_is_left_out_and_told() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1, "{err}");
 }
 
-/// Asks it to end, as Ctrl-C does, and takes what it has said.
+/// Sends a signal and takes what it has said by its end.
+fn end_with(signal: &str, to: &str, child: Child) -> Output {
+    assert!(Command::new("kill").args(["-s", signal, "--", to]).status().unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
 fn terminate(child: Child) -> Output {
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-    child.wait_with_output().unwrap()
+    end_with("TERM", &pid, child)
 }
 
 #[test]
 fn whoever_ends_the_bench_ends_what_it_has_started() {
-    let folder = Folder::new();
-    let mut command = bench(&folder, "pairs --users 2 --secs 600 --of mms");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
-    let started = || left_behind(&folder).iter().any(|one| one.starts_with("/proc/")).then_some(());
-    eventually("the server", started);
-    let output = terminate(child);
-    let err = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), err.as_str()), (Some(130), "mms: interrupted\n"));
-    assert_eq!(left_behind(&folder), [""; 0]);
-    assert!(output.stdout.is_empty(), "nothing was measured to the end");
+    // A terminal sends Ctrl-C to the servers as well.
+    for (signal, group) in [("TERM", ""), ("INT", "-")] {
+        let folder = Folder::new();
+        let mut command = bench(&folder, "pairs --users 2 --secs 600 --of mms");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.process_group(0).spawn().unwrap();
+        let started = || left_behind(&folder).iter().any(|one| one.starts_with("/proc/"));
+        eventually("the server", || started().then_some(()));
+        let to = format!("{group}{}", child.id());
+        let output = end_with(signal, &to, child);
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), err.as_str()), (Some(130), "mms: interrupted\n"));
+        assert_eq!(left_behind(&folder), [""; 0]);
+        assert!(output.stdout.is_empty(), "nothing was measured to the end");
+    }
 }
 
 #[test]
@@ -315,15 +324,19 @@ fn who_resets_a_connection_in_the_midst_costs_nobody_else_his_figures() {
 }
 
 #[test]
-fn who_dies_while_nothing_happens_is_noticed() {
-    let (folder, peer) = (Folder::new(), folder_with_peer("dies", 1));
-    let mut command = bench(&folder, "idle --users 3 --secs 0.5 --of mms,nats --json");
-    let output = run(command.env("PATH", peer.path("")));
-    let err = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(69), "{err}");
-    assert!(err.contains("nats failed in run 1 of 1: ") && err.contains("it ended: exit"), "{err}");
-    let out = String::from_utf8(output.stdout).unwrap();
-    assert!(out.contains("\"mms\",\"users\":3,\"runs\":1,\"signins_per_s\""), "{out}");
+fn who_dies_is_noticed_even_while_nothing_happens_and_it_is_told_how() {
+    for work in ["idle --users 3 --secs 0.5", "pairs --users 3 --texts 50"] {
+        let (folder, peer) = (Folder::new(), folder_with_peer("dies", 1));
+        let mut command = bench(&folder, work);
+        command.env("PATH", peer.path("")).args(["--of", "mms,nats", "--json"]);
+        let output = run(&mut command);
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(69), "{err}");
+        assert!(err.contains("nats failed in run 1 of 1: "), "{err}");
+        assert!(err.contains("it ended: exit status: 3; it is left out"), "{err}");
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(out.contains("\"mms\",\"users\":3,\"runs\":1,\"signins_per_s\""), "{out}");
+    }
 }
 
 #[test]
@@ -338,7 +351,9 @@ fn targets_that_are_interrupted_are_shown_as_far_as_they_were_measured() {
         assert!(told.read_line(&mut err).unwrap() > 0, "it ended: {err}");
     }
     let output = terminate(child);
+    told.read_to_string(&mut err).unwrap();
     assert_eq!(output.status.code(), Some(130), "{err}");
+    assert!(err.ends_with("2 of 16: pairs, synced\nmms: interrupted\n"), "at once: {err}");
     assert!(err.contains("nats failed in run 1 of 1: u"), "told as it happens: {err}");
     assert_eq!(left_behind(&folder), [""; 0]);
     let out = String::from_utf8(output.stdout).unwrap();
