@@ -184,7 +184,8 @@ impl Stage<'_> {
     fn conclude(mut self, outcome: Result<(), Trouble>) -> Result<Run, Trouble> {
         let who = self.server.who;
         let ended = match outcome {
-            Ok(()) => self.server.ended(),
+            // Whoever interrupts does not want to wait.
+            Ok(()) | Err(Trouble::Interrupted) => self.server.ended(),
             Err(_) => self.server.ended_soon(),
         };
         match (outcome, ended) {
