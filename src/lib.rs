@@ -149,7 +149,8 @@
 //! | `bench::relay` | what handing over bytes costs, without anything else |
 //! | `bench::contender`, `bench::started` | who is measured, how it is started, and that it ends |
 //! | `bench::turns` | the same work of several by turns; who fails is left out and told |
-//! | `bench::targets`, `bench::table`, `bench::picture` | what is to be reached, judged, as a table and as bars |
+//! | `bench::targets` | what is to be reached, and whether it is |
+//! | `bench::table`, `bench::picture` | the same as a table and as bars |
 //! | `bench::histogram` | latencies in little memory, and their picture in a terminal |
 //! | `bench::machine`, `bench::clock`, `bench::trouble` | one thing each |
 //! | **[`cli`]** | **the command line, one file a subcommand** |

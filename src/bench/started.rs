@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// After so long a program that listens nowhere has failed, in nanoseconds.
 const PATIENCE_NS: u64 = 15_000_000_000;
 /// How long a process takes to end once its connections have, at most, in nanoseconds.
-const LAST_BREATH_NS: u64 = 2_000_000_000;
+const LAST_BREATH_NS: u64 = 1_000_000_000;
 
 /// A folder for a server's files.
 #[derive(Debug)]
