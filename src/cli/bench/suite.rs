@@ -169,7 +169,7 @@ fn overview_text(
         }
         text.push('\n');
     }
-    if let (Work::Rate { .. }, Some((_, run))) = (setup.work, all.first()) {
+    if let (Work::Rate { .. }, Some((Contender::Mms, run))) = (setup.work, all.first()) {
         text += &run.latency.draw();
     }
     text + "\n"
