@@ -10,7 +10,9 @@
 //!                             turns write to
 //! ```
 //!
-//! What is said is held by batch: a commit that finishes later would release its batch later.
+//! The disk may still be at it when a commit returns. What stands on that batch is then said in the
+//! turn that finds it durable, and what is decided meanwhile gathers for the next batch: all in the
+//! order in which it was decided.
 
 pub use crate::core::event::SavePassword;
 use crate::core::event::{Action, Conn, Dialect, Event, Flow, Note};
@@ -26,7 +28,7 @@ use crate::proto::line::Limits;
 use crate::proto::name::UserName;
 use crate::proto::plain::Showing;
 use crate::proto::reply::{Farewell, Reply};
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, Patience, Progress};
 use crate::store::ledger::Ledger;
 use crate::store::ready::Tidings;
 use crate::store::recovery::{Recovery, SpoolError};
@@ -35,6 +37,7 @@ use crate::store::spool::{Ask, Config, Measure, Spool};
 use crate::time::{Millis, Now};
 use log::{error, info, warn};
 use std::io;
+use std::os::fd::BorrowedFd;
 
 /// What the world is to do, once it is durable.
 #[derive(Debug)]
@@ -69,6 +72,8 @@ pub enum Output<'a> {
         /// See [`Action::Close`].
         witness: bool,
     },
+    /// Nothing more will be said to it.
+    Free(Conn),
 }
 
 /// A letter that is to be shown.
@@ -86,8 +91,12 @@ pub struct Engine<D: Disk> {
     spool: Spool<D>,
     /// Decided, not durable.
     held: Vec<Action>,
+    /// Written, and the disk is at it.
+    syncing: Vec<Action>,
     /// Durable, not said.
     durable: Vec<Action>,
+    /// Whether the next commit waits until all is durable.
+    patience: Patience,
     tally: Tally,
 }
 
@@ -108,8 +117,9 @@ impl<D: Disk> Engine<D> {
         let (spool, recovery) = Spool::open(disk, config, now.unix_ms, entropy, &mut visit)?;
         hub.set_spool(spool.name(), *spool.secret());
         hub.restored(spool.epoch());
-        let (held, durable, tally) = (Vec::new(), Vec::new(), Tally::default());
-        let mut engine = Self { hub, spool, held, durable, tally };
+        let (held, syncing, durable) = (Vec::new(), Vec::new(), Vec::new());
+        let (patience, tally) = (Patience::Look, Tally::default());
+        let mut engine = Self { hub, spool, held, syncing, durable, patience, tally };
         // The last segment may be full, so that whatever is appended first begins a new one; or
         // its first batch was torn, and marks that older segments still have are missing in it.
         // So all marks are repeated, durably, before an older segment can go.
@@ -126,6 +136,7 @@ impl<D: Disk> Engine<D> {
             hub.tell_losses(&loss.letters, turn);
         }
         spool.commit()?;
+        spool.settle(Patience::Wait)?;
         spool.losses_told(&recovery.losses)?;
         Ok((engine, recovery))
     }
@@ -138,6 +149,11 @@ impl<D: Disk> Engine<D> {
     /// Handles what happened. Nothing is said before [`Engine::release`].
     pub fn handle(&mut self, event: Event<'_>, now: Now) -> Flow {
         self.begin(now);
+        if let Event::Reloaded { .. } = event {
+            // Before the file may be changed once more: who was removed and added again is somebody
+            // else.
+            self.patience = Patience::Wait;
+        }
         let mut turn = Turn { now, journal: &mut self.spool, out: &mut self.held };
         let flow = self.hub.handle(event, &mut turn);
         if is_planted(Fault::DeliverBeforeSync) {
@@ -174,11 +190,17 @@ impl<D: Disk> Engine<D> {
     /// turn.
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
-        // Copies wait for a commit.
-        if self.spool.compact_due() || !self.spool.is_idle() {
+        if self.spool.compact_due() {
             return Some(Millis(0));
         }
-        [self.hub.deadline(), self.spool.prepare_at()].into_iter().flatten().min()
+        // While the disk is at a sync, it is for that to say when there is more to do.
+        let prepare_at = match (self.spool.is_syncing(), self.spool.is_idle()) {
+            (true, _) => None,
+            // Copies wait for a commit.
+            (false, false) => Some(Millis(0)),
+            (false, true) => self.spool.prepare_at(),
+        };
+        [self.hub.deadline(), prepare_at].into_iter().flatten().min()
     }
 
     /// Whether this turn has gathered so much that lines had better wait for the next one.
@@ -193,6 +215,12 @@ impl<D: Disk> Engine<D> {
         self.spool.syncs()
     }
 
+    /// From now on a commit may take its time: what it makes durable is said in the turn that finds
+    /// it so. The descriptor has an edge when it is worth to look. None if a commit waits.
+    pub fn sync_in_background(&mut self) -> Option<BorrowedFd<'_>> {
+        self.spool.sync_in_background()
+    }
+
     /// How much this turn has done, in the measure of [`crate::limits::WORK_A_TURN`].
     #[must_use]
     pub fn work(&self) -> usize {
@@ -202,35 +230,7 @@ impl<D: Disk> Engine<D> {
     /// Whether this turn has so much to say that saying it takes far longer than hearing more.
     #[must_use]
     pub fn has_much_to_say(&self) -> bool {
-        !self.has_enough() && self.held.len() >= MUCH_TO_SAY
-    }
-
-    /// Does a piece of the way to a smaller journal, and makes a piece of the room ready that later
-    /// turns write to. Called when everything that could be said was said: what is still to be shown
-    /// may stand in a segment that goes. A full disk is no error; after an error the process must
-    /// end.
-    pub fn prepare(&mut self, now: Now, load: Load) -> io::Result<()> {
-        if self.spool.compact_due() {
-            self.begin(now);
-            let hub = &mut self.hub;
-            self.spool.compact_step(&mut |ask| match ask {
-                Ask::Needs { user, id, at } => hub.needs(user, id, at),
-                Ask::Moved { user, id, to } => {
-                    hub.moved(user, id, to);
-                    true
-                }
-            })?;
-        }
-        match self.spool.prepare(now.mono, load)? {
-            None => {}
-            Some(Tidings::Full(why)) => warn!(
-                "the disk is full: {why}; {} KiB are ready, with less than half of what is wanted \
-                 messages are refused, and all else goes on",
-                self.spool.ready_bytes() >> 10
-            ),
-            Some(Tidings::Room) => info!("the disk is not full any more"),
-        }
-        Ok(())
+        self.held.len() >= MUCH_TO_SAY && !self.has_enough() && !self.spool.is_syncing()
     }
 
     /// What a line to be handed over from `conn` may be.
@@ -239,16 +239,30 @@ impl<D: Disk> Engine<D> {
         self.hub.limits(conn)
     }
 
-    /// Makes what was decided durable. After an error the process must end without saying any of
-    /// it: the next start replays.
+    /// Makes what was decided durable; what the disk is still at when this returns, a later call
+    /// finds durable, and what is decided meanwhile waits until then. After an error the process
+    /// must end without saying any of it: the next start replays.
     pub fn commit(&mut self) -> io::Result<()> {
-        self.spool.commit()?;
-        self.hub.rest();
-        if self.durable.is_empty() {
-            std::mem::swap(&mut self.durable, &mut self.held);
-        } else {
-            self.durable.append(&mut self.held);
+        // Lines are taken no faster than the disk takes what they ask for.
+        let patience = if self.has_enough() { Patience::Wait } else { self.patience };
+        if self.spool.settle(patience)? == Progress::UnderWay {
+            return Ok(());
         }
+        move_all(&mut self.syncing, &mut self.durable);
+        // A smaller journal needs a moment in which all is said.
+        if self.spool.compact_due() {
+            self.patience = Patience::Wait;
+        }
+        let mut progress = self.spool.commit()?;
+        if std::mem::replace(&mut self.patience, Patience::Look) == Patience::Wait {
+            progress = self.spool.settle(Patience::Wait)?;
+        }
+        let to = match progress {
+            Progress::UnderWay if !is_planted(Fault::SpeakWhileSyncing) => &mut self.syncing,
+            _ => &mut self.durable,
+        };
+        move_all(&mut self.held, to);
+        self.hub.rest();
         Ok(())
     }
 
@@ -276,12 +290,43 @@ impl<D: Disk> Engine<D> {
                 Action::Look { conn } => say(Output::Look(conn)),
                 Action::Resume { conn } => say(Output::Resume(conn)),
                 Action::Close { conn, witness } => say(Output::Close { conn, witness }),
+                Action::Free { conn } => say(Output::Free(conn)),
                 Action::SavePassword(save) => say(Output::SavePassword(*save)),
                 Action::Note(note) => self.tally.note(note),
             }
         }
         self.durable = durable;
         self.tally.write();
+        Ok(())
+    }
+
+    /// Does a piece of the way to a smaller journal, and makes a piece of the room ready that later
+    /// turns write to. Called when everything that could be said was said. A full disk is no error;
+    /// after an error the process must end.
+    pub fn prepare(&mut self, now: Now, load: Load) -> io::Result<()> {
+        // What is still to be shown may stand in a segment that goes.
+        let unsaid = self.held.len() + self.syncing.len() + self.durable.len();
+        if unsaid == 0 && self.spool.compact_due() {
+            self.begin(now);
+            let hub = &mut self.hub;
+            self.spool.compact_step(&mut |ask| match ask {
+                Ask::Needs { user, id, at } => hub.needs(user, id, at),
+                Ask::Moved { user, id, to } => {
+                    hub.moved(user, id, to);
+                    true
+                }
+            })?;
+        }
+        let load = if self.spool.is_syncing() { Load::Busy } else { load };
+        match self.spool.prepare(now.mono, load)? {
+            None => {}
+            Some(Tidings::Full(why)) => warn!(
+                "the disk is full: {why}; {} KiB are ready, with less than half of what is wanted \
+                 messages are refused, and all else goes on",
+                self.spool.ready_bytes() >> 10
+            ),
+            Some(Tidings::Room) => info!("the disk is not full any more"),
+        }
         Ok(())
     }
 
@@ -314,6 +359,14 @@ impl<D: Disk> Engine<D> {
     /// Ends the run in order.
     pub fn stop(&mut self, now: Now) -> io::Result<()> {
         self.spool.stop(now.unix_ms)
+    }
+}
+
+fn move_all(from: &mut Vec<Action>, to: &mut Vec<Action>) {
+    if to.is_empty() {
+        std::mem::swap(from, to);
+    } else {
+        to.append(from);
     }
 }
 

@@ -35,11 +35,13 @@ pub enum Fault {
     ShortWriteIgnored,
     /// Compaction drops a segment before the copies of its letters are durable.
     DropBeforeSync,
+    /// What the disk is at counts as durable.
+    SpeakWhileSyncing,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OkBeforeSync,
         Self::DeliverBeforeSync,
         Self::NoDirectorySync,
@@ -52,6 +54,7 @@ impl Fault {
         Self::KeysNotCheckpointed,
         Self::ShortWriteIgnored,
         Self::DropBeforeSync,
+        Self::SpeakWhileSyncing,
     ];
 
     /// What it is called in `MMS_PLANTED_FAULT`.
@@ -70,6 +73,7 @@ impl Fault {
             Self::KeysNotCheckpointed => "keys-not-checkpointed",
             Self::ShortWriteIgnored => "short-write-ignored",
             Self::DropBeforeSync => "drop-before-sync",
+            Self::SpeakWhileSyncing => "speak-while-syncing",
         }
     }
 }

@@ -16,7 +16,8 @@
 //! read    every ready port, bounded each so that none starves the others; lines become events
 //! decide  the hub handles each event: replies and records gather in memory; if they are many, the
 //!         turn reads and decides once more, so that each reader is written to once
-//! commit  one write and one fdatasync for the whole turn, if a promise stands on it
+//! commit  one write and one fdatasync for the whole turn, if a promise stands on it; the disk may
+//!         take its time for that, while the next turns read and decide, and gather for the next
 //! speak   only now are replies and letters handed to the ports, each written at once; who is only
 //!         answered waits for what is still to be read, where nobody waits for the disk
 //! prepare a piece of the room that the journal will be written to
@@ -39,7 +40,7 @@
 //!           |      +-------> core <-------+
 //!           |                  |
 //!           |                  v
-//!           +--> client ---> proto              limits, time, digits, crypto, scram:
+//!           +--> client ---> proto              limits, time, digits, crypto, scram, sys:
 //!                                              leaves, for anyone
 //!           |
 //!           +--> bench                          another program: it knows the server by its wire
@@ -61,6 +62,7 @@
 //! | [`fault`] | promises broken on purpose, in builds made for that |
 //! | [`time`] | time as a value |
 //! | [`digits`] | numbers as text, fast |
+//! | `sys` | system calls that no crate wraps: a sync in the background, among others |
 //! | [`crypto`] | HMAC, a password stretched in slices, forgetting |
 //! | [`scram`] | SCRAM-SHA-256, both ends: sign in without telling the password, bound to TLS |
 //! | [`engine`] | hub and spool in the one order that keeps the promise |
@@ -106,7 +108,8 @@
 //! | [`store::record`] | a record as a line of bytes with a checksum |
 //! | [`store::pen`] | the frame of a record, and what many records share, written |
 //! | [`store::files`] | what the files of a spool are called, and where a segment ends |
-//! | [`store::spool`] | the journal: append, commit; `read`, `compact` and `room` below it |
+//! | [`store::spool`] | the journal: append; below it `commit`, `read`, `compact`, `room` |
+//! | `store::spool::stretch` | a part of it in memory |
 //! | [`store::ready`] | files of zeros, so that a full disk can be written to |
 //! | [`store::recovery`] | the journal at the start: torn, damaged (`damage`), or whole |
 //! | [`store::losses`] | what is lost and must still be told |
@@ -118,7 +121,7 @@
 //! | **[`net`]** | **the shell: sockets, clocks, signals** |
 //! | `net::server` | the turn |
 //! | `net::listen` | the listening socket |
-//! | `net::server::accept`, `speak`, `memory` | who comes, what is said, who must go |
+//! | `net::server::accept`, `read`, `speak`, `memory` | who comes, is heard, is told, must go |
 //! | `net::server::secure` | who comes over TLS: handshakes, before the rules hear of them |
 //! | `net::guard` | which strangers come in: caps, penalties, early drop |
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
@@ -127,7 +130,7 @@
 //! | `net::validity` | from when to when a certificate is valid |
 //! | `net::tls_absent`, `client::tls_absent` | in the place of TLS, in a build without it |
 //! | `net::saves` | changes of the password file, without waiting for whoever has it locked |
-//! | `net::clock`, `net::signals`, `net::network`, `net::sys` | one thing each |
+//! | `net::clock`, `net::signals`, `net::network` | one thing each |
 //! | **[`client`]** | **the other end of the wire** |
 //! | [`client::link`] | one connection without the socket: sign-in, questions and answers |
 //! | [`client::oneshot`] | a command that connects, asks and ends; what is tried again |
@@ -175,4 +178,6 @@ pub mod net;
 pub mod proto;
 pub mod scram;
 pub mod store;
+#[allow(unsafe_code)] // system calls that no crate wraps safely
+mod sys;
 pub mod time;

@@ -103,7 +103,7 @@ impl House {
                 Output::Watch(conn) => watched.push(conn),
                 Output::SavePassword(save) => saves.push(save),
                 Output::Close { conn, .. } => closed.push(conn),
-                Output::Letter(..) | Output::Look(_) | Output::Resume(_) => {}
+                Output::Letter(..) | Output::Look(_) | Output::Resume(_) | Output::Free(_) => {}
             }
         });
         released.expect("the disk is well");

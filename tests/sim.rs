@@ -36,7 +36,8 @@ const RUNS: u64 = 500;
 /// What the clients do.
 impl World {
     fn connect(&mut self, user: usize, speaks: Speaks) -> u32 {
-        let conn = (0..).find(|conn| !self.peers.contains_key(conn)).unwrap();
+        let taken = |conn: &u32| self.peers.contains_key(conn) || self.leaving.contains(conn);
+        let conn = (0..).find(|conn| !taken(conn)).unwrap();
         let person = self.person(user);
         let floor = self.acked.get(&person).copied().unwrap_or_default();
         self.peers.insert(conn, Peer::new(person, speaks, floor));
@@ -143,7 +144,7 @@ impl World {
         self.counted_line(conn, &line, body.as_deref());
     }
 
-    /// The engine hears of an end first in a turn, before the number is used again.
+    /// The engine hears of an end first in a turn.
     fn close(&mut self, conn: u32, end: End) {
         if !self.turn() {
             return;
@@ -155,6 +156,7 @@ impl World {
         if let Some(peer) = self.peers.remove(&conn) {
             self.forget(&peer);
         }
+        self.leaving.insert(conn);
         self.handle(Event::Closed { conn: Conn(conn), end });
     }
 }
@@ -291,6 +293,7 @@ impl World {
         self.note("drain");
         self.lose_all();
         self.disk.set_free(None);
+        self.disk.take_time(None);
         self.disk.restart(Aftermath::ProcessOnly, &mut self.rng);
         self.decisive = false;
         for user in 0..STAYING {

@@ -257,6 +257,12 @@ pub enum Action {
         /// were shown and nothing proves yet that they were read.
         witness: bool,
     },
+    /// The connection is closed, and nothing that was meant for it is behind this: its number may
+    /// go to another.
+    Free {
+        /// Which.
+        conn: Conn,
+    },
     /// Give a user another verifier in the password file, and report [`Event::PasswordSaved`].
     SavePassword(Box<SavePassword>),
     /// For the log.

@@ -9,8 +9,6 @@ mod ports;
 mod saves;
 mod server;
 mod signals;
-#[allow(unsafe_code)] // system calls that no crate wraps safely
-mod sys;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
@@ -18,12 +16,12 @@ mod tls;
 mod tls;
 mod validity;
 
+pub use crate::sys::{keep_memory_private, raise_descriptor_limit};
 pub use clock::Clock;
 pub use listen::{listen, would_listen};
 pub use mio::net::TcpListener as Listener;
 pub use network::{Network, NotANetwork};
 pub use server::{Inspect, Outside, Reload, Renew, Save, Server, Settings};
-pub use sys::{keep_memory_private, raise_descriptor_limit};
 #[cfg(feature = "tls")]
 pub use tls::{Brought, Session, Shaken};
 pub use tls::{Certificate, CertificateFault};

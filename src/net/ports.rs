@@ -8,7 +8,6 @@ mod secure;
 pub(super) use secure::{NoTls, Step};
 
 use super::guard::Stranger;
-use super::sys;
 use super::tls::Session;
 use crate::core::deadlines::Armed;
 use crate::core::event::End;
@@ -21,6 +20,7 @@ use crate::proto::line::Framer;
 use crate::proto::plain::{self, Showing};
 use crate::proto::reply::{Farewell, Reply};
 use crate::proto::telnet::Telnet;
+use crate::sys;
 use crate::time::Millis;
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -94,6 +94,8 @@ pub(super) struct Port {
     pub(super) reads_on: bool,
     /// The FIN was read.
     pub(super) ended: bool,
+    /// Its socket is closed, and the rules are told of it.
+    pub(super) reaped: bool,
     /// Its lines wait until they are asked for again.
     pub(super) held: bool,
     /// It is in the queue of ports to be read.
@@ -149,6 +151,7 @@ impl Port {
             readable: false,
             reads_on: false,
             ended: false,
+            reaped: false,
             held: false,
             queued: false,
             dirty: false,

@@ -2,6 +2,7 @@
 
 mod accept;
 mod memory;
+mod read;
 mod secure;
 mod speak;
 #[cfg(test)]
@@ -15,37 +16,34 @@ use super::saves::Saves;
 use super::signals::{Wish, Wishes};
 use super::tls::Certificate;
 use crate::core::deadlines::Deadlines;
-use crate::core::event::{Conn, End, Event, Flow, Input, Saved};
+use crate::core::event::{Conn, End, Event, Input, Saved};
 use crate::core::password::Verifier;
 use crate::engine::{Engine, Load, SavePassword};
-use crate::limits::{
-    CERTIFICATE_LOOK_MS, COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, STOP_MS,
-    TLS_HANDSHAKES_A_TURN, WORK_A_SHARE,
-};
+use crate::limits::{CERTIFICATE_LOOK_MS, READ_BYTES_A_TURN, STOP_MS, TLS_HANDSHAKES_A_TURN};
 use crate::proto::coded::Sheet;
-use crate::proto::foreign;
-use crate::proto::line::Frame;
 use crate::proto::name::UserName;
 use crate::store::disk::Disk;
 use crate::time::{Millis, Now};
 use log::info;
 use mio::net::TcpListener;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use secure::note_no_tls;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 const SIGNALS: Token = Token(usize::MAX);
 /// The listening sockets: the first without TLS, the second with it.
 const DOORS: [Token; 2] = [Token(usize::MAX - 1), Token(usize::MAX - 2)];
+/// A sync is over.
+const SYNCED: Token = Token(usize::MAX - 3);
 /// What a connection is always asked for: bytes, and whether urgent ones are among them.
 const READING: Interest = Interest::READABLE.add(Interest::PRIORITY);
 /// Events taken from the kernel a turn.
 const EVENTS: usize = 1024;
-/// Bytes read at once before sign-in: no more than may be executed.
-const READ_BYTES_BEFORE: usize = 2 * LINE_BYTES_BEFORE_SIGNIN;
 
 /// What SIGHUP does: reads the password file and reopens the log. None keeps the users as they
 /// are.
@@ -123,9 +121,10 @@ pub struct Server<D: Disk> {
     /// What the ports have to tell the rules.
     news: Vec<News>,
     gone: Vec<Conn>,
-    /// Those of whose end the rules have heard in this turn. Nobody else gets their slots before
-    /// all is said that was meant for them.
-    told: Vec<Conn>,
+    /// Ports of whose end the rules have heard. Nobody else gets their slots before all is said
+    /// that was meant for them; then they are in `over`.
+    told: usize,
+    over: Vec<Conn>,
     deadlines: Deadlines,
     saves: Saves,
     buffer: Vec<u8>,
@@ -148,8 +147,16 @@ impl<D: Disk> Server<D> {
     ///
     /// # Errors
     /// If the poll or the signals cannot be set up.
-    pub fn new(engine: Engine<D>, listener: TcpListener, settings: Settings) -> io::Result<Self> {
+    pub fn new(
+        mut engine: Engine<D>,
+        listener: TcpListener,
+        settings: Settings,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
+        if let Some(bell) = engine.sync_in_background() {
+            let mut bell = SourceFd(&bell.as_raw_fd());
+            poll.registry().register(&mut bell, SYNCED, Interest::READABLE)?;
+        }
         let wishes = Wishes::register(poll.registry(), SIGNALS)?;
         let mut server = Self {
             engine,
@@ -171,7 +178,8 @@ impl<D: Disk> Server<D> {
             answered_at: Millis(0),
             news: Vec::new(),
             gone: Vec::new(),
-            told: Vec::new(),
+            told: 0,
+            over: Vec::new(),
             deadlines: Deadlines::default(),
             saves: Saves::default(),
             buffer: vec![0; READ_BYTES_A_TURN],
@@ -309,6 +317,8 @@ impl<D: Disk> Server<D> {
         for event in events {
             match event.token() {
                 SIGNALS => self.obey(now, outside),
+                // The commit looks.
+                SYNCED => {}
                 token if DOORS.contains(&token) => self.knock(token),
                 Token(key) => self.ready(key, event),
             }
@@ -329,9 +339,9 @@ impl<D: Disk> Server<D> {
             }
             News::Drained(conn) => Event::Drained { conn },
             News::Closed(conn, end) => {
-                self.told.push(conn);
+                self.told += 1;
                 if self.ports.get(key(conn)).is_none_or(|port| !port.known) {
-                    return;
+                    return self.over.push(conn);
                 }
                 Event::Closed { conn, end }
             }
@@ -356,8 +366,6 @@ impl<D: Disk> Server<D> {
         }
     }
 
-    // ---- reading -------------------------------------------------------------------------------
-
     fn ready(&mut self, key: usize, event: &mio::event::Event) {
         let Some(port) = self.ports.get_mut(key) else { return };
         let conn = Conn(u32::try_from(key).expect("there are at most 50,000"));
@@ -373,123 +381,6 @@ impl<D: Disk> Server<D> {
         if event.is_writable() && port.wants_write {
             enlist(&mut self.dirty, conn, &mut port.dirty);
         }
-    }
-
-    /// Each port that waits has its share, then those that want more of what is left.
-    fn read_all(&mut self, now: Now) {
-        // Ports that come back into the queue have had their turn.
-        for _ in 0..self.unread.len() {
-            if self.engine.has_enough() {
-                break;
-            }
-            if let Some(conn) = self.unread.pop_front() {
-                self.read(conn, now);
-            }
-        }
-        while !self.engine.has_enough()
-            && let Some(conn) = self.sated.pop_front()
-        {
-            self.read(conn, now);
-        }
-        self.unread.append(&mut self.sated);
-    }
-
-    fn read(&mut self, conn: Conn, now: Now) {
-        let Some(port) = self.ports.get_mut(key(conn)) else { return };
-        port.queued = false;
-        match port.phase {
-            Phase::Open => {}
-            Phase::Gone(_) => return,
-            Phase::Handshaking { .. } => return self.shake(conn, now),
-            _ => return self.discard(conn),
-        }
-        let mut buffer = std::mem::take(&mut self.buffer);
-        self.read_lines(conn, &mut buffer, now);
-        self.buffer = buffer;
-        self.weigh(conn);
-    }
-
-    /// Hands the connection's lines over, first those that were read before.
-    fn read_lines(&mut self, conn: Conn, buffer: &mut [u8], now: Now) {
-        let mut share = Share::begin(&self.engine);
-        let Some(port) = self.ports.get_mut(key(conn)) else { return };
-        if !port.listens() {
-            return;
-        }
-        if !port.inbox.is_empty() {
-            let mut input = std::mem::take(&mut port.inbox);
-            let used = lines(&mut self.engine, port, conn, &input, &mut share, now);
-            input.drain(..used);
-            port.inbox = input;
-        }
-        if share.left() && port.listens() && port.readable {
-            let size = match self.engine.limits(conn).line {
-                LINE_BYTES_BEFORE_SIGNIN => READ_BYTES_BEFORE,
-                _ => READ_BYTES_A_TURN,
-            };
-            let said = port.pending();
-            let count = port.read(&mut buffer[..size]);
-            if let Some(through) = port.marked.take() {
-                self.engine.handle(Event::Marked { conn, through }, now);
-            }
-            if count > 0 {
-                self.engine.handle(Event::Stirred { conn }, now);
-            }
-            if port.pending() > said || port.owes_mark() {
-                // The telnet filter has answered, or was answered.
-                enlist(&mut self.dirty, conn, &mut port.dirty);
-            }
-            if port.inbox.is_empty() {
-                let input = &buffer[..count];
-                let used = lines(&mut self.engine, port, conn, input, &mut share, now);
-                port.inbox.extend_from_slice(&input[used..]);
-            } else {
-                let mut input = std::mem::take(&mut port.inbox);
-                input.extend_from_slice(&buffer[..count]);
-                let used = lines(&mut self.engine, port, conn, &input, &mut share, now);
-                input.drain(..used);
-                port.inbox = input;
-            }
-        }
-        if port.inbox.is_empty() && port.inbox.capacity() > 0 {
-            port.inbox = Vec::new();
-        }
-        if matches!(port.phase, Phase::Gone(_)) {
-            return enlist(&mut self.dirty, conn, &mut port.dirty);
-        }
-        if share.is_eaten(&self.engine) {
-            return queue(&mut self.sated, conn, port);
-        }
-        if !share.left() || (port.readable && port.listens()) {
-            return queue(&mut self.unread, conn, port);
-        }
-        if !port.listens() {
-            return;
-        }
-        let unproved = port.unproved.take();
-        if port.ended {
-            // What stands behind the last line end was never finished.
-            port.inbox = Vec::new();
-            self.engine.handle(Event::Ended { conn }, now);
-        } else if let Some(through) = unproved {
-            let input = Input::Taken;
-            self.engine.handle(Event::Acknowledged { conn, through, input }, now);
-        }
-    }
-
-    /// Reads and forgets what a peer still sends after our goodbye, to see its end.
-    fn discard(&mut self, conn: Conn) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        if let Some(port) = self.ports.get_mut(key(conn)) {
-            if port.readable && !port.ended {
-                port.read(&mut buffer);
-            }
-            if port.readable && !port.ended {
-                queue(&mut self.unread, conn, port);
-            }
-            enlist(&mut self.dirty, conn, &mut port.dirty);
-        }
-        self.buffer = buffer;
     }
 
     fn due(&mut self, conn: Conn, now: Millis) {
@@ -520,71 +411,4 @@ fn enlist(dirty: &mut Vec<Conn>, conn: Conn, flag: &mut bool) {
     if !std::mem::replace(flag, true) {
         dirty.push(conn);
     }
-}
-
-/// What one connection may ask for before others have their turn.
-struct Share {
-    commands: usize,
-    /// The turn's work at which it is used up.
-    work: usize,
-}
-
-impl Share {
-    fn begin<D: Disk>(engine: &Engine<D>) -> Self {
-        Self { commands: COMMANDS_A_TURN, work: engine.work() + WORK_A_SHARE }
-    }
-
-    fn left(&self) -> bool {
-        self.commands > 0
-    }
-
-    /// Whether it was the work that used it up.
-    fn is_eaten<D: Disk>(&self, engine: &Engine<D>) -> bool {
-        engine.work() >= self.work
-    }
-}
-
-/// Hands over the lines in `input`; returns how many bytes are used up.
-fn lines<D: Disk>(
-    engine: &mut Engine<D>,
-    port: &mut Port,
-    conn: Conn,
-    input: &[u8],
-    share: &mut Share,
-    now: Now,
-) -> usize {
-    if port.fresh
-        && let Some(what) = foreign::by_bytes(input)
-    {
-        engine.handle(Event::Foreign { conn, what }, now);
-        return input.len();
-    }
-    let mut used = 0;
-    while share.left() {
-        let limits = engine.limits(conn);
-        let (count, frame) = port.framer.next(&input[used..], limits);
-        used += count;
-        let flow = match frame {
-            None => break,
-            Some(Frame::Line(line)) => engine.handle(Event::Line { conn, line, body: None }, now),
-            Some(Frame::Counted(line, body)) => {
-                engine.handle(Event::Line { conn, line, body: Some(body) }, now)
-            }
-            Some(Frame::TooMany(line, bytes)) => {
-                engine.handle(Event::TextTooLong { conn, line, bytes }, now)
-            }
-            Some(Frame::Miscounted) => engine.handle(Event::Miscounted { conn }, now),
-            Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn }, now),
-        };
-        port.fresh = false;
-        share.commands -= 1;
-        if flow == Flow::Hold {
-            port.held = true;
-            break;
-        }
-        if engine.has_enough() || share.is_eaten(engine) {
-            share.commands = 0;
-        }
-    }
-    used
 }

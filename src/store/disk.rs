@@ -2,8 +2,10 @@
 //! directory itself. Tests put a simulated disk in its place. It knows nothing of records.
 
 use super::files::is_segment;
+use crate::sys::BackgroundSync;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{
     DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
 };
@@ -32,12 +34,45 @@ pub trait Disk {
     /// Makes durable what was written to the file. After an error nothing is known of it, and
     /// trying again proves nothing: the kernel forgets what it failed to write.
     fn sync_data(&mut self, file: &Self::File) -> io::Result<()>;
+    /// Begins what [`Self::sync_data`] does, of what was written to the file by now. There is one
+    /// at a time, and the file is not written to meanwhile.
+    fn begin_sync(&mut self, file: &Self::File) -> io::Result<Progress> {
+        self.sync_data(file).map(|()| Progress::Over)
+    }
+    /// How far the sync is that was begun last, of this file; its error, once.
+    fn end_sync(&mut self, file: &Self::File, patience: Patience) -> io::Result<Progress> {
+        _ = (file, patience);
+        Ok(Progress::Over)
+    }
+    /// From now on a sync that was begun goes on by itself. The descriptor has an edge when one is
+    /// over. None where that cannot be: there a sync is over when it was begun.
+    fn sync_in_background(&mut self) -> Option<BorrowedFd<'_>> {
+        None
+    }
     /// Makes durable which names the directory has.
     fn sync_dir(&mut self) -> io::Result<()>;
     /// Gives the file another name, in place of the file that had it.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Takes a name away.
     fn remove(&mut self, name: &str) -> io::Result<()>;
+}
+
+/// How far a sync is that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The disk is at it.
+    UnderWay,
+    /// What it was begun for is durable.
+    Over,
+}
+
+/// What to do about a sync that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Only look.
+    Look,
+    /// Wait until it is over.
+    Wait,
 }
 
 /// Why a spool directory cannot be opened. The text advises.
@@ -81,6 +116,7 @@ pub struct FileDisk {
     dir: PathBuf,
     handle: File,
     access: Access,
+    background: Option<BackgroundSync>,
     /// Never read: the lock goes when the file is closed.
     _lock: Option<File>,
 }
@@ -119,7 +155,13 @@ impl FileDisk {
         }
         let handle = File::open(dir).map_err(|e| failed("", &e))?;
         give_to_owner(&handle, &lock).map_err(|e| failed("lock", &e))?;
-        Ok(Self { dir: dir.to_owned(), handle, access: Access::Full, _lock: Some(lock) })
+        Ok(Self {
+            dir: dir.to_owned(),
+            handle,
+            access: Access::Full,
+            background: None,
+            _lock: Some(lock),
+        })
     }
 
     /// Opens `dir` for one of the programs that have files there; makes it if it is missing. An
@@ -130,14 +172,26 @@ impl FileDisk {
             OpenError::CannotCreate(format!("cannot make directory {}: {e}", dir.display()))
         })?;
         let handle = File::open(dir).map_err(|e| open_error(dir, &e))?;
-        Ok(Self { dir: dir.to_owned(), handle, access: Access::Shared, _lock: None })
+        Ok(Self {
+            dir: dir.to_owned(),
+            handle,
+            access: Access::Shared,
+            background: None,
+            _lock: None,
+        })
     }
 
     /// Opens `dir` to look at it, whether or not a server runs there. Refuses every change.
     pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
         let handle = File::open(dir).map_err(|e| open_error(dir, &e))?;
         fs::read_dir(dir).map_err(|e| open_error(dir, &e))?;
-        Ok(Self { dir: dir.to_owned(), handle, access: Access::ReadOnly, _lock: None })
+        Ok(Self {
+            dir: dir.to_owned(),
+            handle,
+            access: Access::ReadOnly,
+            background: None,
+            _lock: None,
+        })
     }
 
     fn error(&self, name: &str, e: &io::Error) -> io::Error {
@@ -321,6 +375,34 @@ impl Disk for FileDisk {
 
     fn sync_data(&mut self, file: &OpenFile) -> io::Result<()> {
         file.file.sync_data().map_err(|e| self.error(&file.name, &e))
+    }
+
+    fn begin_sync(&mut self, file: &OpenFile) -> io::Result<Progress> {
+        if let Some(background) = &mut self.background {
+            if background.begin(file.file.as_fd()).is_ok() {
+                return Ok(Progress::UnderWay);
+            }
+            // It does not come to be because it was tried again.
+            self.background = None;
+        }
+        self.sync_data(file).map(|()| Progress::Over)
+    }
+
+    fn end_sync(&mut self, file: &OpenFile, patience: Patience) -> io::Result<Progress> {
+        let over = match (&mut self.background, patience) {
+            (None, _) => Ok(true),
+            (Some(background), Patience::Look) => background.is_over(),
+            (Some(background), Patience::Wait) => background.wait().map(|()| true),
+        };
+        match over.map_err(|e| self.error(&file.name, &e))? {
+            true => Ok(Progress::Over),
+            false => Ok(Progress::UnderWay),
+        }
+    }
+
+    fn sync_in_background(&mut self) -> Option<BorrowedFd<'_>> {
+        self.background = BackgroundSync::new().ok();
+        self.background.as_ref().map(BackgroundSync::bell)
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {

@@ -31,8 +31,8 @@
 //! place, release the old. Offered, Settled and Held hold for every letter up to theirs, whether
 //! it is shown before or after.
 
-use super::disk::Disk;
-use super::files::{self, Gap, ready_file, segment_file};
+use super::disk::{Disk, Progress};
+use super::files::{self, Gap, segment_file};
 use super::ledger::Ledger;
 use super::losses::{self, Loss};
 use super::pen::Pen;
@@ -41,17 +41,21 @@ use super::record::{self, Entry, Header, Written};
 use super::recovery::{self, Recovery, SpoolError, Visit};
 use crate::core::record::{Journal, Letter, Location, Record, count_recipients};
 use crate::fault::{Fault, is_planted};
+use std::os::fd::BorrowedFd;
 use std::{io, mem};
 
+mod commit;
 mod compact;
 mod read;
 mod room;
+mod stretch;
 
 pub use compact::Ask;
 use compact::{Compaction, Marks};
 pub use read::Page;
-use read::{Ahead, READERS};
+use read::READERS;
 pub use room::{Config, Load, Measure};
+use stretch::Stretch;
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +66,6 @@ pub enum Sync {
     Never,
 }
 
-/// Memory that an exceptionally large batch does not keep.
-const BATCH_KEPT_BYTES: usize = 1 << 20;
 /// More than a segment's header and the record of an epoch take.
 const EPOCH_BYTES: usize = 256;
 /// More than the record takes that a gap was told.
@@ -84,12 +86,10 @@ struct Current<F> {
     unsynced: bool,
 }
 
-/// The records of a turn. After the commit they stay readable until the next append.
+/// The records that one commit writes. They stay readable until the next append, or the one after
+/// that, if the disk is still at them then.
 struct Batch {
-    bytes: Vec<u8>,
-    segment: u32,
-    /// Where it begins in the segment.
-    base: u32,
+    records: Stretch,
     /// Writes its records, with the batch's number.
     pen: Pen,
     durable: Durable,
@@ -116,6 +116,10 @@ pub struct Spool<D: Disk> {
     /// None until the first commit of a new spool.
     current: Option<Current<D::File>>,
     batch: Batch,
+    /// The batch before, if the disk was still at it when this one was begun.
+    former: Stretch,
+    /// Whether the disk is still at the sync that the last commit began.
+    syncing: Progress,
     /// Bytes of the last segment that repeat what older ones say.
     repeated_bytes: u32,
     /// Commits under way or done.
@@ -128,7 +132,7 @@ pub struct Spool<D: Disk> {
     /// The next record begins a new segment.
     must_roll: bool,
     readers: Vec<(u32, D::File)>,
-    ahead: Ahead,
+    ahead: Stretch,
     scratch: Vec<u8>,
     lines: String,
     /// The error after which nothing more is written.
@@ -167,9 +171,7 @@ impl<D: Disk> Spool<D> {
             ready.clear(&mut disk)?;
         }
         let batch = Batch {
-            bytes: Vec::new(),
-            segment: 0,
-            base: 0,
+            records: Stretch::default(),
             pen: Pen::new(found.last_batch + 1),
             durable: Durable::NeedNotBe,
             pending: false,
@@ -183,6 +185,8 @@ impl<D: Disk> Spool<D> {
             started_unix_ms: now_unix_ms,
             current,
             batch,
+            former: Stretch::default(),
+            syncing: Progress::Over,
             repeated_bytes: 0,
             commits: 0,
             ledger: found.ledger,
@@ -191,7 +195,7 @@ impl<D: Disk> Spool<D> {
             owed_bytes: 0,
             must_roll: false,
             readers: Vec::with_capacity(READERS),
-            ahead: Ahead::default(),
+            ahead: Stretch::default(),
             scratch: Vec::new(),
             lines: String::new(),
             failed: None,
@@ -216,7 +220,7 @@ impl<D: Disk> Spool<D> {
             self.begin_batch_without_roll();
             self.push_started();
         }
-        self.commit()
+        self.commit_now()
     }
 
     /// For the spool's own records, which go into the last segment although that may be full: a
@@ -257,6 +261,20 @@ impl<D: Disk> Spool<D> {
         self.config.sync == Sync::Always
     }
 
+    /// Whether the disk is at a sync, as far as is known.
+    #[must_use]
+    pub fn is_syncing(&self) -> bool {
+        self.syncing == Progress::UnderWay
+    }
+
+    /// See [`Disk::sync_in_background`].
+    pub fn sync_in_background(&mut self) -> Option<BorrowedFd<'_>> {
+        match self.config.sync {
+            Sync::Always => self.disk.sync_in_background(),
+            Sync::Never => None,
+        }
+    }
+
     /// Whether nothing waits for a commit.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -272,131 +290,9 @@ impl<D: Disk> Spool<D> {
     /// What was appended since the last commit only repeats what older segments say. It does not
     /// fill the segment: where it is longer than one, each turn would begin another.
     pub fn repeated(&mut self) {
-        let bytes = if self.is_idle() { 0 } else { self.batch.bytes.len() };
+        let bytes = if self.is_idle() { 0 } else { self.batch.records.bytes.len() };
         self.repeated_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.compaction.marks = Marks::Repeated;
-    }
-
-    /// Writes what was appended since the last commit, and syncs if a promise stands on it.
-    /// Without anything to write it makes no system call. After an error every later call fails.
-    pub fn commit(&mut self) -> io::Result<()> {
-        self.check_usable()?;
-        if self.is_idle() {
-            return Ok(());
-        }
-        let outcome = self.write_batch();
-        self.remember_failure(outcome)
-    }
-
-    fn check_usable(&self) -> io::Result<()> {
-        match &self.failed {
-            None => Ok(()),
-            Some(why) => Err(io::Error::other(format!("the journal failed before: {why}"))),
-        }
-    }
-
-    /// Nothing is written after an error: what a failed write or sync left on the disk is only
-    /// found out by reading it back at the next start.
-    fn remember_failure<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
-        if let Err(e) = &outcome {
-            self.failed = Some(e.to_string());
-        }
-        outcome
-    }
-
-    fn write_batch(&mut self) -> io::Result<()> {
-        let durable = match (self.config.sync, self.batch.durable) {
-            (Sync::Always, Durable::MustBe) if is_planted(Fault::OkBeforeSync) => false,
-            (_, Durable::AtAnyRate) | (Sync::Always, Durable::MustBe) => true,
-            (Sync::Always, Durable::NeedNotBe) | (Sync::Never, _) => false,
-        };
-        let rolls = self.current.as_ref().is_none_or(|c| c.number != self.batch.segment);
-        if rolls {
-            self.start_segment()?;
-        }
-        let Some(current) = &mut self.current else {
-            unreachable!("a segment was started for the batch");
-        };
-        let base = u64::from(self.batch.base);
-        let written = self.disk.write_all_at(&current.file, base, &self.batch.bytes);
-        if !is_planted(Fault::ShortWriteIgnored) {
-            written?;
-        }
-        current.unsynced = true;
-        if durable {
-            let mut synced = self.disk.sync_data(&current.file);
-            if synced.is_err() && is_planted(Fault::RetrySync) {
-                synced = self.disk.sync_data(&current.file);
-            }
-            synced?;
-            current.unsynced = false;
-            if rolls && !is_planted(Fault::NoDirectorySync) {
-                // A synced file whose name is not durable is lost.
-                self.disk.sync_dir()?;
-            }
-        }
-        // Batches that a crash can tear together share a number, so that a later number proves
-        // that a sync came between. Without syncs nothing is proved; then each write counts.
-        if durable || self.config.sync == Sync::Never {
-            self.batch.pen.begin_batch();
-        }
-        current.bytes = end_of(self.batch.base, &self.batch.bytes);
-        current.room = current.room.max(u64::from(current.bytes));
-        self.owed_bytes += self.batch.bytes.len() as u64;
-        self.ledger.set_bytes(current.number, u64::from(current.bytes));
-        self.batch.pending = false;
-        self.batch.durable = Durable::NeedNotBe;
-        Ok(())
-    }
-
-    /// Makes the file of the segment that the batch begins.
-    fn start_segment(&mut self) -> io::Result<()> {
-        // All that is not the last segment is durable: recovery takes damage there for a loss.
-        if let Some(last) = &self.current
-            && last.unsynced
-            && self.config.sync == Sync::Always
-        {
-            self.disk.sync_data(&last.file)?;
-        }
-        let number = self.batch.segment;
-        let name = segment_file(number);
-        let spare = if self.keeps_room() { self.ready.take() } else { None };
-        let (file, room) = match spare {
-            None => (self.disk.create(&name)?, 0),
-            Some(spare) => {
-                self.disk.rename(&ready_file(spare.number), &name)?;
-                (self.disk.open(&name)?, spare.bytes)
-            }
-        };
-        self.current = Some(Current { number, file, bytes: 0, room, unsynced: true });
-        Ok(())
-    }
-
-    /// Ends the run in order: whatever is found behind this was never confirmed. The record gets
-    /// a batch of its own and is synced in any case.
-    pub fn stop(&mut self, unix_ms: u64) -> io::Result<()> {
-        self.batch.durable = Durable::AtAnyRate;
-        if self.is_idle() {
-            self.sync_idle()?;
-        }
-        self.commit()?;
-        self.begin_batch_without_roll();
-        self.push(&Record::Stopped { unix_ms });
-        self.batch.durable = Durable::AtAnyRate;
-        self.commit()
-    }
-
-    /// Syncs what earlier commits wrote and did not need to sync.
-    fn sync_idle(&mut self) -> io::Result<()> {
-        self.check_usable()?;
-        let Some(current) = &mut self.current else { return Ok(()) };
-        if current.unsynced {
-            let outcome = self.disk.sync_data(&current.file);
-            current.unsynced = false;
-            self.batch.pen.begin_batch();
-            return self.remember_failure(outcome);
-        }
-        Ok(())
     }
 
     /// The losses that were found at the start are told, durably, to those they concern.
@@ -417,19 +313,20 @@ impl<D: Disk> Spool<D> {
             self.begin_batch_without_roll();
         }
         for gap in gaps {
-            record::encode_told(&mut self.batch.bytes, self.batch.pen.batch(), *gap);
+            record::encode_told(&mut self.batch.records.bytes, self.batch.pen.batch(), *gap);
         }
         if self.batch.durable == Durable::NeedNotBe {
             self.batch.durable = Durable::MustBe;
         }
-        self.commit()
+        self.commit_now()
     }
 
     fn begin_batch(&mut self, segment: u32, base: u32) {
-        self.batch.bytes.clear();
-        self.batch.bytes.shrink_to(BATCH_KEPT_BYTES);
-        self.batch.segment = segment;
-        self.batch.base = base;
+        if self.is_syncing() {
+            // What it holds is still to be shown.
+            mem::swap(&mut self.former, &mut self.batch.records);
+        }
+        self.batch.records.begin(segment, base);
         self.batch.durable = Durable::NeedNotBe;
         self.batch.pending = true;
         self.commits += 1;
@@ -440,7 +337,7 @@ impl<D: Disk> Spool<D> {
         self.begin_batch(number, 0);
         self.ledger.add(number);
         let header = Header { spool: self.name, segment: number, format: record::FORMAT };
-        record::encode_header(&mut self.batch.bytes, self.batch.pen.batch(), &header);
+        record::encode_header(&mut self.batch.records.bytes, self.batch.pen.batch(), &header);
         self.push_started();
     }
 
@@ -450,14 +347,15 @@ impl<D: Disk> Spool<D> {
     }
 
     fn push(&mut self, record: &Record<'_>) -> Location {
-        let offset = end_of(self.batch.base, &self.batch.bytes);
-        let Written { bytes, line_ends } = self.batch.pen.record(&mut self.batch.bytes, record);
+        let offset = self.batch.records.end();
+        let Written { bytes, line_ends } =
+            self.batch.pen.record(&mut self.batch.records.bytes, record);
         if record.must_be_durable() && self.batch.durable == Durable::NeedNotBe {
             self.batch.durable = Durable::MustBe;
         }
         let small = |n| u32::try_from(n).expect("the pen keeps a record below 16 MiB");
         let record_bytes = small(bytes);
-        let segment = self.batch.segment;
+        let segment = self.batch.records.segment;
         let Record::Letter(letter) = record else {
             return Location { segment, offset, record_bytes, ..Location::default() };
         };
@@ -473,7 +371,7 @@ impl<D: Disk> Journal for Spool<D> {
     fn append(&mut self, record: &Record<'_>) -> Location {
         if self.is_idle() {
             if self.roll_due() {
-                self.begin_segment(self.batch.segment + 1);
+                self.begin_segment(self.batch.records.segment + 1);
             } else {
                 self.begin_batch_without_roll();
             }
@@ -488,18 +386,6 @@ impl<D: Disk> Journal for Spool<D> {
     fn has_room(&self, bytes: usize) -> bool {
         self.takes(bytes)
     }
-}
-
-/// Where the next byte of a batch goes. A batch begins below `segment_bytes` plus one batch and
-/// what the segment repeats, and
-/// a turn appends little more than it reads: 64 KiB from each of 50,000 connections, with some
-/// 120 bytes around each of 128 commands, is 4.0e9 bytes, and the bound on all buffers is far
-/// below that.
-fn end_of(base: u32, bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len())
-        .ok()
-        .and_then(|length| base.checked_add(length))
-        .expect("a segment and one turn's input stay below 4 GiB")
 }
 
 pub(super) fn location(segment: u32, offset: u64, bytes: usize, letter: &Letter<'_>) -> Location {

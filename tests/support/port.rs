@@ -37,7 +37,7 @@ impl News {
 pub fn receiver(output: &Output<'_>) -> Option<Conn> {
     Some(match *output {
         Output::Say(conn, ..) | Output::Letter(conn, _) => conn,
-        Output::Watch(conn) | Output::Look(conn) => conn,
+        Output::Watch(conn) | Output::Look(conn) | Output::Free(conn) => conn,
         Output::Show { conn, .. } | Output::Close { conn, .. } | Output::Resume(conn) => conn,
         Output::SavePassword(_) => return None,
     })
@@ -168,7 +168,7 @@ impl Port {
                     news.push(News::Acknowledged(conn, self.said));
                 }
             }
-            Output::SavePassword(_) => {}
+            Output::SavePassword(_) | Output::Free(_) => {}
             Output::Watch(_) => news.push(News::Drained(conn)),
             Output::Look(_) if self.silent => {}
             Output::Look(_) => news.push(News::Acknowledged(conn, self.said)),

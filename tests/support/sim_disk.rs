@@ -5,13 +5,17 @@
 //! chosen step fails, once or from then on. As on Linux, a sync that failed forgets what it
 //! should have written: reads still see it, a later sync succeeds, and a power cut loses it.
 //!
+//! A disk that takes its time is at a sync that was begun until it was looked at several times, or
+//! waited for; only then it has an effect, or fails. That nobody writes to the file meanwhile is
+//! checked.
+//!
 //! The disk may be full, of files that others have there: then a write fails that needs a further
 //! block of [`BLOCK`] bytes, while one that overwrites what is there succeeds.
 //!
 //! A clone is the same disk, so it survives the spool that used it.
 
 use super::rng::Rng;
-use mms::store::disk::Disk;
+use mms::store::disk::{Disk, Patience, Progress};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -86,6 +90,10 @@ struct State {
     free: Option<usize>,
     /// Writes and new files that were refused for want of them.
     refused: u64,
+    /// Decides how long a sync takes that was begun; none is a disk that does it at once.
+    slow: Option<Rng>,
+    /// The sync that was begun: of which file, and how much of what is unsynced there.
+    begun: Option<(usize, usize)>,
     /// See [`SimDisk::give_back_when_opened`].
     fading: Option<String>,
 }
@@ -149,6 +157,16 @@ impl SimDisk {
         self.0.borrow_mut().crash_at = Some(n);
     }
 
+    /// From now on syncs that are begun take their time, or no longer do.
+    pub fn take_time(&self, by: Option<Rng>) {
+        self.0.borrow_mut().slow = by;
+    }
+
+    /// Whether it is at a sync.
+    pub fn is_syncing(&self) -> bool {
+        self.0.borrow().begun.is_some()
+    }
+
     /// So many bytes are free from now on: others have taken all else, or have gone.
     pub fn set_free(&self, bytes: Option<usize>) {
         self.0.borrow_mut().free = bytes.map(|bytes| bytes / BLOCK);
@@ -184,7 +202,7 @@ impl SimDisk {
         let state = &mut *self.0.borrow_mut();
         state.life += 1;
         (state.crashed, state.crash_at, state.fault) = (false, None, None);
-        state.disturbed = false;
+        (state.disturbed, state.begun) = (false, None);
         if aftermath == Aftermath::ProcessOnly {
             return;
         }
@@ -365,6 +383,36 @@ impl State {
         Err(most)
     }
 
+    /// Whether a sync of the file was begun.
+    fn is_at(&self, file: &SimFile) -> bool {
+        self.begun.is_some_and(|(which, _)| which == file.file)
+    }
+
+    /// Makes the first of what is unsynced durable.
+    fn sync(&mut self, file: &SimFile, count: usize) -> io::Result<()> {
+        self.syncs += 1;
+        let step = self.step();
+        let crashed = self.crashed;
+        self.effects += 1;
+        let file = self.file(file);
+        match step {
+            Step::Goes => {
+                for done in file.unsynced.drain(..count) {
+                    match done {
+                        Done::Write(offset, bytes) => put(&mut file.synced, offset, &bytes),
+                        Done::Cut(to) => file.synced.truncate(to),
+                    }
+                }
+                Ok(())
+            }
+            Step::Fails(kind) if !crashed => {
+                file.unsynced.drain(..count);
+                Err(kind.into())
+            }
+            _ => Err(power_gone()),
+        }
+    }
+
     fn file(&mut self, file: &SimFile) -> &mut FileState {
         assert_eq!(file.life, self.life, "a handle does not survive a restart");
         &mut self.files[file.file]
@@ -450,6 +498,7 @@ impl Disk for SimDisk {
     fn write_all_at(&mut self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
         state.writes += 1;
+        assert!(!state.is_at(file), "a file is not written to while it is synced");
         let offset = offset as usize;
         let (mut length, mut outcome) = match state.step() {
             Step::Goes => (bytes.len(), Ok(())),
@@ -472,6 +521,7 @@ impl Disk for SimDisk {
 
     fn truncate(&mut self, file: &SimFile, bytes: u64) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
+        assert!(!state.is_at(file), "a file is not cut while it is synced");
         let step = state.step();
         if let Step::Fails(kind) = step {
             return Err(kind.into());
@@ -487,27 +537,31 @@ impl Disk for SimDisk {
 
     fn sync_data(&mut self, file: &SimFile) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
-        state.syncs += 1;
-        let step = state.step();
-        let crashed = state.crashed;
-        state.effects += 1;
-        let file = state.file(file);
-        match step {
-            Step::Goes => {
-                for done in std::mem::take(&mut file.unsynced) {
-                    match done {
-                        Done::Write(offset, bytes) => put(&mut file.synced, offset, &bytes),
-                        Done::Cut(to) => file.synced.truncate(to),
-                    }
-                }
-                Ok(())
-            }
-            Step::Fails(kind) if !crashed => {
-                file.unsynced.clear();
-                Err(kind.into())
-            }
-            _ => Err(power_gone()),
+        let all = state.file(file).unsynced.len();
+        state.sync(file, all)
+    }
+
+    fn begin_sync(&mut self, file: &SimFile) -> io::Result<Progress> {
+        let state = &mut *self.0.borrow_mut();
+        assert_eq!(state.begun, None, "one sync at a time");
+        if state.slow.is_none() || state.crashed {
+            let all = state.file(file).unsynced.len();
+            return state.sync(file, all).map(|()| Progress::Over);
         }
+        state.begun = Some((file.file, state.file(file).unsynced.len()));
+        Ok(Progress::UnderWay)
+    }
+
+    fn end_sync(&mut self, file: &SimFile, patience: Patience) -> io::Result<Progress> {
+        let state = &mut *self.0.borrow_mut();
+        let goes_on =
+            patience == Patience::Look && state.slow.as_mut().is_some_and(|by| by.one_in(2));
+        if goes_on && !state.crashed {
+            return Ok(Progress::UnderWay);
+        }
+        let (which, count) = state.begun.take().expect("a sync was begun");
+        assert_eq!(which, file.file, "the end is that of another file");
+        state.sync(file, count).map(|()| Progress::Over)
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {

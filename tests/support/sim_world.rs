@@ -28,6 +28,9 @@ pub struct World {
     pub now: Now,
     pub rng: Rng,
     pub peers: BTreeMap<u32, Peer>,
+    /// Connections that are closed, to which something may still be said: their numbers are not
+    /// free.
+    pub leaving: BTreeSet<u32>,
     pub letters: Vec<Fate>,
     /// How often each name was removed or added: who is in the password file has an even number.
     pub changes: [u32; USERS],
@@ -71,6 +74,7 @@ impl World {
             now,
             rng,
             peers: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             letters: Vec::new(),
             changes: [0; USERS],
             acked: BTreeMap::new(),
@@ -87,6 +91,9 @@ impl World {
             mailbox_letters,
             trace: Vec::new(),
         };
+        if seed.is_multiple_of(2) {
+            world.disk.take_time(Some(Rng::new(seed)));
+        }
         world.start();
         world
     }
@@ -215,6 +222,7 @@ impl World {
     /// The server is gone, and with it all connections. An acknowledgement may be lost with it.
     pub fn lose_all(&mut self) {
         self.engine = None;
+        self.leaving.clear();
         for (_, peer) in std::mem::take(&mut self.peers) {
             self.forget(&peer);
         }
@@ -337,6 +345,7 @@ fn carried(output: Output<'_>) -> (Conn, Option<Said>, Option<char>) {
         Output::Look(conn) => (conn, None, Some('l')),
         Output::Resume(conn) => (conn, None, Some('r')),
         Output::Close { conn, .. } => (conn, None, Some('c')),
+        Output::Free(conn) => (conn, None, Some('f')),
         Output::SavePassword(_) => unreachable!("nobody in here changes his password"),
     }
 }
@@ -344,7 +353,11 @@ fn carried(output: Output<'_>) -> (Conn, Option<Said>, Option<char>) {
 /// What is promised.
 impl World {
     fn said(&mut self, conn: u32, said: Option<Said>, wish: Option<char>) {
+        if wish == Some('f') {
+            assert!(self.leaving.remove(&conn), "{conn} is free twice");
+        }
         let Some(peer) = self.peers.get_mut(&conn) else { return };
+        assert!(!self.leaving.contains(&conn), "its number is in use again");
         match wish {
             Some('w') => peer.watched = true,
             Some('r') => peer.held = false,

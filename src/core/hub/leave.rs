@@ -95,6 +95,11 @@ impl Hub {
     }
 
     pub(super) fn closed(&mut self, conn: Conn, end: End, turn: &mut Turn<'_>) {
+        self.drop_session(conn, end, turn);
+        turn.out.push(Action::Free { conn });
+    }
+
+    fn drop_session(&mut self, conn: Conn, end: End, turn: &mut Turn<'_>) {
         let Some(session) = self.session(conn) else { return };
         let (address, why) = match end {
             End::Stalled => (session.address, Farewell::Stalled),

@@ -103,7 +103,7 @@ impl<D: Disk> Server<D> {
         trust: Trust,
         now: Millis,
     ) -> Result<Option<Stranger>, Barred> {
-        if self.ports.len().saturating_sub(self.told.len()) >= self.settings.connections {
+        if self.ports.len().saturating_sub(self.told) >= self.settings.connections {
             return Err(Barred::Full);
         }
         match trust {

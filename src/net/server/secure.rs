@@ -107,14 +107,16 @@ mod tests {
     use crate::net::listen;
     use crate::net::tls::Certificate;
     use crate::store::disk::FileDisk;
-    use crate::store::spool::Sync;
+    use crate::store::spool::Config;
     use mio::Events;
     use std::io::Write as _;
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
 
     fn server(folder: &std::path::Path, now: Now) -> (Server<FileDisk>, SocketAddr) {
-        let (mut server, _) = tests::server(folder, Sync::Always, vec![], now);
+        let config = Config { spares: 0, ..Config::default() };
+        let disk = FileDisk::open(folder).unwrap();
+        let (mut server, _) = tests::server(disk, config, vec![], now);
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let door = listen(tests::ANY_PORT).unwrap();

@@ -17,7 +17,7 @@ use std::time::Duration;
 impl<D: Disk> Server<D> {
     pub(super) fn speak(&mut self, now: Millis) -> io::Result<()> {
         let Self { engine, guard, ports, dirty, unread, news, pool, saves, sheet, .. } = self;
-        let Self { answered, answered_at, .. } = self;
+        let Self { answered, answered_at, over, .. } = self;
         // Who has waited for the disk does not wait once more, for others.
         let answers_wait = !engine.syncs();
         engine.release(|output| {
@@ -26,6 +26,7 @@ impl<D: Disk> Server<D> {
                 Output::Watch(conn) | Output::Look(conn) => conn,
                 Output::Show { conn, .. } | Output::Close { conn, .. } => conn,
                 Output::Resume(conn) => conn,
+                Output::Free(conn) => return over.push(conn),
                 Output::SavePassword(save) => return saves.push(save, now),
             };
             let Some(port) = ports.get_mut(key(conn)) else { return };
@@ -61,7 +62,7 @@ impl<D: Disk> Server<D> {
                     queue(unread, conn, port);
                 }
                 Output::Close { witness, .. } => port.close(witness),
-                Output::SavePassword(_) => {}
+                Output::SavePassword(_) | Output::Free(_) => {}
             }
             if !paused && port.pending() > WRITE_EARLY_BYTES && port.phase == Phase::Open {
                 // What many are shown in one turn does not lie in memory for all of them before
@@ -153,7 +154,8 @@ impl<D: Disk> Server<D> {
 
     /// Frees the slots of those that are over, and what they weighed.
     pub(super) fn free(&mut self, now: Millis) {
-        for conn in std::mem::take(&mut self.told) {
+        for conn in std::mem::take(&mut self.over) {
+            self.told -= 1;
             if let Some(port) = self.ports.try_remove(key(conn)) {
                 self.weight = self.weight.saturating_sub(port.weight);
             }
@@ -171,6 +173,9 @@ impl<D: Disk> Server<D> {
         for conn in std::mem::take(&mut self.gone) {
             let Some(port) = self.ports.get_mut(key(conn)) else { continue };
             let Phase::Gone(end) = port.phase else { continue };
+            if std::mem::replace(&mut port.reaped, true) {
+                continue;
+            }
             self.deadlines.disarm(conn, &mut port.armed);
             if let Some(stranger) = port.stranger.take()
                 && let Some((network, left_s)) = self.guard.left(&stranger, now)

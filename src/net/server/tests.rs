@@ -1,4 +1,4 @@
-//! Turns, one at a time: who is written to, and when.
+//! Turns, one at a time: who is written to, and when; on a slow disk, too.
 
 use super::{News, Outside, Server, Settings};
 use crate::core::event::{End, Saved};
@@ -9,27 +9,27 @@ use crate::limits::{ANSWER_WAIT_MS, ANSWERS_WAITING};
 use crate::net::clock::Clock;
 use crate::net::listen;
 use crate::proto::name::UserName;
-use crate::store::disk::FileDisk;
+use crate::store::disk::{Disk, FileDisk, Patience, Progress};
 use crate::store::spool::{Config, Sync};
 use crate::time::Now;
 use mio::Events;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub(super) const ANY_PORT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A server on a spool in `folder`, which waits for the disk if that is asked for.
-pub(super) fn server(
-    folder: &std::path::Path,
-    sync: Sync,
+/// A server on a spool.
+pub(super) fn server<D: Disk>(
+    disk: D,
+    config: Config,
     users: Vec<(UserName, Verifier)>,
     now: Now,
-) -> (Server<FileDisk>, SocketAddr) {
-    let config = Config { sync, spares: 0, ..Config::default() };
-    let disk = FileDisk::open(folder).unwrap();
+) -> (Server<D>, SocketAddr) {
     let opened = Engine::open(disk, config, Rules::default(), users, now, &mut |_| Ok(()));
     let settings = Settings {
         connections: 999,
@@ -43,7 +43,7 @@ pub(super) fn server(
 }
 
 /// Takes a turn with these events; nothing is asked of files.
-pub(super) fn turn(server: &mut Server<FileDisk>, events: &mut Events, now: Now) {
+pub(super) fn turn<D: Disk>(server: &mut Server<D>, events: &mut Events, now: Now) {
     let mut outside = Outside {
         reload: &mut || None,
         renew: &mut || None,
@@ -54,22 +54,28 @@ pub(super) fn turn(server: &mut Server<FileDisk>, events: &mut Events, now: Now)
 }
 
 /// A server with its time, a turn at a time.
-struct Slow {
-    server: Server<FileDisk>,
+struct Slow<D: Disk> {
+    server: Server<D>,
     events: Events,
     address: SocketAddr,
     now: Now,
     folder: PathBuf,
 }
 
-impl Slow {
+impl Slow<FileDisk> {
     fn begin(name: &str, sync: Sync) -> Self {
+        Self::begin_on(name, Config { sync, spares: 0, ..Config::default() }, |disk| disk)
+    }
+}
+
+impl<D: Disk> Slow<D> {
+    fn begin_on(name: &str, config: Config, on: impl FnOnce(FileDisk) -> D) -> Self {
         let folder = std::env::temp_dir().join(format!("mms-{name}-{}", std::process::id()));
         let users = ["ann", "tim", "zoe"].map(|name| {
             (UserName::new(name).unwrap(), Verifier::derive(b"secret", b"saltsalt", 4096))
         });
-        let now = Clock::start().now();
-        let (server, address) = server(&folder, sync, users.to_vec(), now);
+        let (now, disk) = (Clock::start().now(), FileDisk::open(&folder).unwrap());
+        let (server, address) = server(on(disk), config, users.to_vec(), now);
         Self { server, events: Events::with_capacity(1024), address, now, folder }
     }
 
@@ -105,7 +111,7 @@ impl Slow {
     }
 }
 
-impl Drop for Slow {
+impl<D: Disk> Drop for Slow<D> {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -204,15 +210,6 @@ fn of_many_answers_only_so_many_wait() {
 }
 
 #[test]
-fn who_has_waited_for_the_disk_does_not_wait_again() {
-    let mut slow = Slow::begin("answer-disk", Sync::Always);
-    let mut ann = slow.sign_in("ann");
-    tell(&ann, "send tim one\r\n");
-    slow.turn();
-    assert!(heard(&mut ann).contains("will be saved"));
-}
-
-#[test]
 fn who_ends_while_an_answer_waits_has_it_and_is_freed_once() {
     let mut slow = Slow::begin("answer-end", Sync::Never);
     let [mut ann, tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
@@ -261,4 +258,175 @@ fn who_breaks_while_an_answer_waits_is_told_of_once() {
     slow.between_turns();
     slow.turn_with_events();
     assert!(slow.server.ports.is_empty() && slow.server.news.is_empty());
+}
+
+// ---- while the disk is at a sync --------------------------------------------------------------
+
+/// How far a disk is.
+#[derive(Debug, Default)]
+struct State {
+    /// A sync that was begun takes its time from now on.
+    late: bool,
+    /// It is over, for who looks.
+    over: bool,
+    begun: u32,
+    waited: u32,
+}
+
+/// A disk that ends a sync when it is told to, or waited for.
+struct Late {
+    disk: FileDisk,
+    state: Rc<RefCell<State>>,
+}
+
+impl Disk for Late {
+    type File = <FileDisk as Disk>::File;
+
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+    fn create(&mut self, name: &str) -> io::Result<Self::File> {
+        self.disk.create(name)
+    }
+    fn open(&mut self, name: &str) -> io::Result<Self::File> {
+        self.disk.open(name)
+    }
+    fn len(&mut self, file: &Self::File) -> io::Result<u64> {
+        self.disk.len(file)
+    }
+    fn read_at(&mut self, file: &Self::File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.disk.read_at(file, offset, into)
+    }
+    fn write_all_at(&mut self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_all_at(file, offset, bytes)
+    }
+    fn truncate(&mut self, file: &Self::File, bytes: u64) -> io::Result<()> {
+        self.disk.truncate(file, bytes)
+    }
+    fn sync_data(&mut self, file: &Self::File) -> io::Result<()> {
+        self.disk.sync_data(file)
+    }
+    fn begin_sync(&mut self, file: &Self::File) -> io::Result<Progress> {
+        let mut state = self.state.borrow_mut();
+        state.begun += 1;
+        state.over = false;
+        match state.late {
+            true => Ok(Progress::UnderWay),
+            false => self.disk.sync_data(file).map(|()| Progress::Over),
+        }
+    }
+    fn end_sync(&mut self, file: &Self::File, patience: Patience) -> io::Result<Progress> {
+        let mut state = self.state.borrow_mut();
+        if patience == Patience::Look && !state.over {
+            return Ok(Progress::UnderWay);
+        }
+        state.waited += u32::from(patience == Patience::Wait);
+        self.disk.sync_data(file).map(|()| Progress::Over)
+    }
+    fn sync_dir(&mut self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+}
+
+/// A server on a disk that is late once all have signed in.
+fn begin(name: &str, config: Config) -> (Slow<Late>, Rc<RefCell<State>>) {
+    let state = Rc::new(RefCell::new(State::default()));
+    let config = Config { spares: 0, ..config };
+    let slow = Slow::begin_on(name, config, |disk| Late { disk, state: state.clone() });
+    (slow, state)
+}
+
+impl Slow<Late> {
+    /// Turns, until what the kernel has for the server is handled.
+    fn turn_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        while !done(self) {
+            self.turn();
+        }
+    }
+}
+
+#[test]
+fn what_comes_while_the_disk_is_at_a_sync_is_heard_and_waits_for_the_next() {
+    let (mut slow, state) = begin("late-next", Config::default());
+    let [mut ann, mut tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
+    heard(&mut ann);
+    heard(&mut tim);
+    let before = state.borrow().begun;
+    state.borrow_mut().late = true;
+    tell(&ann, "send tim one\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    tell(&tim, "send ann two\r\nwhoelse\r\n");
+    slow.turn_until(|slow| slow.server.unread.is_empty() && slow.server.engine.work() > 0);
+    assert_eq!(heard(&mut ann) + &heard(&mut tim), "", "nothing is durable");
+    assert_eq!(state.borrow().begun, before + 1, "one sync at a time");
+    state.borrow_mut().over = true;
+    slow.turn();
+    let (to_ann, to_tim) = (heard(&mut ann), heard(&mut tim));
+    assert!(to_ann.contains("message sent") && !to_ann.contains("two"), "{to_ann}");
+    assert!(to_tim.contains("one"), "{to_tim}");
+    assert!(!to_tim.contains("sent") && !to_tim.contains("online"), "{to_tim}");
+    assert_eq!(state.borrow().begun, before + 2);
+    slow.turn();
+    assert_eq!(heard(&mut ann) + &heard(&mut tim), "", "the second is not durable");
+    state.borrow_mut().over = true;
+    slow.turn();
+    assert!(heard(&mut ann).contains("two"));
+    let to_tim = heard(&mut tim);
+    assert!(to_tim.find("message sent") < to_tim.find("ann"), "in the order asked: {to_tim}");
+    assert_eq!(state.borrow().waited, 0);
+}
+
+#[test]
+fn nobody_gets_the_number_of_one_to_whom_something_is_still_to_be_said() {
+    let (mut slow, state) = begin("late-number", Config::default());
+    let [mut ann, tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
+    let ports = slow.server.ports.len();
+    state.borrow_mut().late = true;
+    let before = state.borrow().begun;
+    tell(&ann, "send tim for tim alone\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    socket2::SockRef::from(&tim).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(tim);
+    slow.turn_until(|slow| slow.server.told == 1);
+    let mut stranger = TcpStream::connect(slow.address).unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    slow.turn_until(|slow| slow.server.ports.len() == ports + 1);
+    let mut said = String::new();
+    while !said.contains("Welcome") && !said.contains("signin") {
+        state.borrow_mut().over = true;
+        slow.turn();
+        said += &heard(&mut stranger);
+    }
+    slow.turn_until(|slow| slow.server.ports.len() == ports);
+    said += &heard(&mut stranger);
+    assert!(!said.contains("tim"), "{said}");
+    assert!(heard(&mut ann).contains("message sent"));
+    assert_eq!((slow.server.told, slow.server.over.len()), (0, 0));
+}
+
+#[test]
+fn who_asks_for_more_than_the_disk_takes_waits_for_it() {
+    let config = Config { batch_bytes: 300, ..Config::default() };
+    let (mut slow, state) = begin("late-full", config);
+    let mut ann = slow.sign_in("ann");
+    state.borrow_mut().late = true;
+    let lines: String = (0..100).map(|n| format!("send tim number {n}\r\n")).collect();
+    tell(&ann, &lines);
+    let mut said = String::new();
+    while said.matches("will be saved").count() < 100 {
+        let waited = state.borrow().waited;
+        slow.turn();
+        said += &heard(&mut ann);
+        if state.borrow().waited == waited {
+            // Nothing more is to be read: the last ones need somebody who looks.
+            state.borrow_mut().over = slow.server.unread.is_empty();
+        }
+    }
+    assert!(state.borrow().waited > 5, "{state:?}");
 }

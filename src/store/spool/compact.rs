@@ -65,11 +65,13 @@ pub(super) struct Compaction {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Whether a call of [`Self::compact_step`] has something to do.
+    /// Whether a call of [`Self::compact_step`] has something to do: nothing while the disk is at
+    /// what may be the copies.
     #[must_use]
     pub fn compact_due(&self) -> bool {
         match self.oldest_closed() {
             None => false,
+            Some(_) if self.is_syncing() => false,
             Some(_) if self.compaction.marks == Marks::Owed => false,
             Some(oldest) if oldest.live_letters == 0 => self.copies_are_durable(),
             Some(oldest) => {

@@ -4,6 +4,7 @@
 use super::super::disk::Disk;
 use super::super::files::segment_file;
 use super::super::record;
+use super::stretch::Stretch;
 use super::{Spool, broken, letter_of};
 use crate::core::record::{Letter, LetterKind, Location};
 use crate::limits::READ_AHEAD_BYTES;
@@ -24,34 +25,10 @@ pub struct Page<'a> {
     pub body: &'a [u8],
 }
 
-/// A stretch of a segment that was read.
-#[derive(Debug, Default)]
-pub(super) struct Ahead {
-    segment: u32,
-    offset: u32,
-    bytes: Vec<u8>,
-}
-
-impl Ahead {
-    /// Where in it the record stands, if it does.
-    fn range(&self, at: Location) -> Option<Range<usize>> {
-        let begin = at.offset.checked_sub(self.offset)? as usize;
-        let end = begin + at.record_bytes as usize;
-        (self.segment == at.segment && end <= self.bytes.len()).then_some(begin..end)
-    }
-
-    /// Whether the record stands close behind it.
-    fn leads_to(&self, at: Location) -> bool {
-        let end = u64::from(self.offset) + self.bytes.len() as u64;
-        let near = end..end + READ_AHEAD_BYTES as u64;
-        let begins_in = (self.offset..).contains(&at.offset) && u64::from(at.offset) < end;
-        self.segment == at.segment && (begins_in || near.contains(&u64::from(at.offset)))
-    }
-}
-
 impl<D: Disk> Spool<D> {
     /// The text of the letter at `at`, UTF-8: from memory if it was appended in this turn or
-    /// committed last, else from the disk, verified. The error says which record cannot be read.
+    /// committed last or before that, else from the disk, verified. The error says which record
+    /// cannot be read.
     pub fn body(&mut self, at: Location) -> io::Result<&[u8]> {
         Ok(self.record_and_body(at)?.1)
     }
@@ -64,8 +41,13 @@ impl<D: Disk> Spool<D> {
     }
 
     fn record_and_body(&mut self, at: Location) -> io::Result<(&[u8], &[u8])> {
-        let Some(range) = self.in_batch(at) else { return self.read_back(at) };
-        let bytes = &self.batch.bytes[range];
+        let bytes = if let Some(range) = self.batch.records.range(at) {
+            &self.batch.records.bytes[range]
+        } else if let Some(range) = self.former.range(at) {
+            &self.former.bytes[range]
+        } else {
+            return self.read_back(at);
+        };
         Ok((bytes, body_of(bytes, at, &mut self.lines)?))
     }
 
@@ -80,26 +62,15 @@ impl<D: Disk> Spool<D> {
 
     /// The whole letter at `at`, verified.
     pub fn letter(&mut self, at: Location) -> io::Result<Letter<'_>> {
-        let bytes = match self.in_batch(at) {
-            Some(range) => &self.batch.bytes[range],
-            None => {
-                let range = self.read_record(at)?;
-                &self.ahead.bytes[range]
-            }
+        let bytes = if let Some(range) = self.batch.records.range(at) {
+            &self.batch.records.bytes[range]
+        } else {
+            let range = self.read_record(at)?;
+            &self.ahead.bytes[range]
         };
         let mut letter = letter_of(bytes, at)?;
         letter.body = record::restore(letter.body, &mut self.lines);
         Ok(letter)
-    }
-
-    /// Where in the batch's memory a record stands, if it does.
-    fn in_batch(&self, at: Location) -> Option<Range<usize>> {
-        if at.segment != self.batch.segment || at.body_bytes >= at.record_bytes {
-            return None;
-        }
-        let begin = at.offset.checked_sub(self.batch.base)? as usize;
-        let end = begin + at.record_bytes as usize;
-        (end <= self.batch.bytes.len()).then_some(begin..end)
     }
 
     /// Reads a record from the disk, unless it was read ahead, and tells where in that memory it
@@ -111,14 +82,14 @@ impl<D: Disk> Spool<D> {
         }
         let record = at.record_bytes as usize;
         let wanted = if self.ahead.leads_to(at) { record.max(READ_AHEAD_BYTES) } else { record };
-        let Ahead { mut bytes, .. } = mem::take(&mut self.ahead);
+        let Stretch { mut bytes, .. } = mem::take(&mut self.ahead);
         bytes.resize(wanted, 0);
         let read = self.read_at(at.segment, u64::from(at.offset), &mut bytes)?;
         // What is behind the last commit will be another.
         let last = self.current.as_ref().filter(|current| current.number == at.segment);
         let firm = last.map_or(read, |last| last.bytes.saturating_sub(at.offset) as usize);
         bytes.truncate(read.min(firm));
-        self.ahead = Ahead { segment: at.segment, offset: at.offset, bytes };
+        self.ahead = Stretch { segment: at.segment, offset: at.offset, bytes };
         self.ahead.range(at).ok_or_else(|| broken(at, "the segment ends before the record"))
     }
 

@@ -18,7 +18,7 @@ use super::super::disk::Disk;
 use super::super::ledger::Segment;
 use super::super::ready::{Pace, Tidings, Wanted};
 use super::super::record;
-use super::{EPOCH_BYTES, Marks, Spool, Sync, end_of};
+use super::{EPOCH_BYTES, Marks, Spool, Sync};
 use crate::core::record::{Journal, Location, Record};
 use crate::limits;
 use crate::time::Millis;
@@ -133,7 +133,7 @@ impl<D: Disk> Spool<D> {
     fn end(&self) -> u32 {
         match &self.current {
             Some(current) if self.is_idle() => current.bytes,
-            _ => end_of(self.batch.base, &self.batch.bytes),
+            _ => self.batch.records.end(),
         }
     }
 
@@ -166,7 +166,7 @@ impl<D: Disk> Spool<D> {
     /// to do had better wait for the next.
     #[must_use]
     pub fn is_batch_full(&self) -> bool {
-        !self.is_idle() && self.batch.bytes.len() >= self.config.batch_bytes as usize
+        !self.is_idle() && self.batch.records.bytes.len() >= self.config.batch_bytes as usize
     }
 
     /// Whether [`Self::make_way`] has anything to do. Once the turn's first record has seen to it,
@@ -213,7 +213,7 @@ impl<D: Disk> Spool<D> {
 
     /// Files that this turn's commit takes: one if its records begin a new segment.
     fn spares_due(&self) -> usize {
-        let begins = self.current.as_ref().is_none_or(|c| c.number != self.batch.segment);
+        let begins = self.current.as_ref().is_none_or(|c| c.number != self.batch.records.segment);
         usize::from(begins && !self.is_idle())
     }
 

@@ -104,10 +104,14 @@ impl World {
         let mut ledger = Ledger::default();
         // Numbers begin with 1.
         ledger.messages.push(Message::default());
+        let disk = SimDisk::new();
+        if seed.is_multiple_of(2) {
+            disk.take_time(Some(Rng::new(seed)));
+        }
         Self {
             rng: Rng::new(seed),
             now: Now { mono: Millis(1), unix_ms: 1_790_000_000_001 },
-            disk: SimDisk::new(),
+            disk,
             engine: None,
             rules,
             clients: devices.map(|(device, &user)| Client::new(device, user)).collect(),
@@ -247,6 +251,7 @@ impl World {
             })?;
             engine.prepare(self.now, Load::Idle)
         });
+        busy |= self.disk.is_syncing();
         if spoken.is_err() {
             assert!(self.disk.crashed(), "no disk fails by itself");
             let aftermath = self.aftermath();
