@@ -227,7 +227,7 @@ impl World {
                 }
             }
             Output::Letter(conn, letter) => {
-                coded::letter(&letter, &mut ports[conn.0 as usize].output);
+                coded::letter(letter, &mut ports[conn.0 as usize].output);
             }
             Output::Show { conn, from, body, showing } => {
                 let port = &mut ports[conn.0 as usize];

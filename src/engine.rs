@@ -15,7 +15,7 @@
 //! order in which it was decided.
 
 pub use crate::core::event::SavePassword;
-use crate::core::event::{Action, Conn, Dialect, Event, Flow, Note};
+use crate::core::event::{Action, Conn, Dialect, Event, Flow, Note, Viewer};
 use crate::core::hub::{Hub, Rules, Turn};
 use crate::core::password::Verifier;
 use crate::core::record::{LetterId, LetterKind, Location, Record};
@@ -45,7 +45,7 @@ pub enum Output<'a> {
     /// Say this, to whom, as the answer to a command with this tag.
     Say(Conn, Option<Tag>, &'a Reply),
     /// Show a letter to a program.
-    Letter(Conn, LetterLine<'a>),
+    Letter(Conn, &'a LetterLine<'a>),
     /// Show a letter.
     Show {
         /// To whom.
@@ -64,7 +64,7 @@ pub enum Output<'a> {
     /// Hand over its lines again.
     Resume(Conn),
     /// See [`Action::SavePassword`].
-    SavePassword(SavePassword),
+    SavePassword(&'a SavePassword),
     /// Write what is left, then close.
     Close {
         /// Which.
@@ -78,11 +78,10 @@ pub enum Output<'a> {
 
 /// A letter that is to be shown.
 struct Shown<'a> {
-    conn: Conn,
+    dialect: Dialect,
     id: LetterId,
     from: &'a UserName,
     at: Location,
-    showing: Showing,
 }
 
 /// The rules and the journal of one server.
@@ -230,7 +229,9 @@ impl<D: Disk> Engine<D> {
     /// Whether this turn has so much to say that saying it takes far longer than hearing more.
     #[must_use]
     pub fn has_much_to_say(&self) -> bool {
-        self.held.len() >= MUCH_TO_SAY && !self.has_enough() && !self.spool.is_syncing()
+        let things = || self.held.iter().map(Action::things).sum::<usize>();
+        let much = self.held.len() >= MUCH_TO_SAY || things() >= MUCH_TO_SAY;
+        much && !self.has_enough() && !self.spool.is_syncing()
     }
 
     /// What a line to be handed over from `conn` may be.
@@ -270,31 +271,38 @@ impl<D: Disk> Engine<D> {
     /// than damage to that letter.
     pub fn release(&mut self, mut say: impl FnMut(Output<'_>)) -> io::Result<()> {
         let mut durable = std::mem::take(&mut self.durable);
-        for action in durable.drain(..) {
+        // Looked at where they lie: what is said most often takes longest to move.
+        for action in &durable {
             match action {
-                Action::Say { conn, tag, reply } => say(Output::Say(conn, tag, &reply)),
-                Action::Show { conn, dialect, id, to, from, at, again, waited } => {
-                    let showing = Showing { again, waited };
-                    let shown = Shown { conn, id, from: &from, at, showing };
-                    match self.show(&shown, dialect, &mut say) {
+                Action::Say { conn, tag, reply } => say(Output::Say(*conn, *tag, reply)),
+                Action::Show { dialect, id, from, at, viewer, further } => {
+                    let viewers = std::iter::once(viewer).chain(further);
+                    let shown = Shown { dialect: *dialect, id: *id, from, at: *at };
+                    match self.show(&shown, viewers.clone(), &mut say) {
                         Ok(()) => {}
                         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                             error!("letter {id} from {from} is damaged and cannot be shown: {e}");
-                            self.hub.damaged(to, id);
-                            say(Output::Say(conn, None, &Reply::LetterDamaged { id, from }));
+                            let damaged = Reply::LetterDamaged { id: *id, from: from.clone() };
+                            for viewer in viewers {
+                                self.hub.damaged(viewer.user, *id);
+                                say(Output::Say(viewer.conn, None, &damaged));
+                            }
                         }
                         Err(e) => return Err(e),
                     }
                 }
-                Action::Watch { conn } => say(Output::Watch(conn)),
-                Action::Look { conn } => say(Output::Look(conn)),
-                Action::Resume { conn } => say(Output::Resume(conn)),
-                Action::Close { conn, witness } => say(Output::Close { conn, witness }),
-                Action::Free { conn } => say(Output::Free(conn)),
-                Action::SavePassword(save) => say(Output::SavePassword(*save)),
+                Action::Watch { conn } => say(Output::Watch(*conn)),
+                Action::Look { conn } => say(Output::Look(*conn)),
+                Action::Resume { conn } => say(Output::Resume(*conn)),
+                Action::Close { conn, witness } => {
+                    say(Output::Close { conn: *conn, witness: *witness });
+                }
+                Action::Free { conn } => say(Output::Free(*conn)),
+                Action::SavePassword(save) => say(Output::SavePassword(save)),
                 Action::Note(note) => self.tally.note(note),
             }
         }
+        durable.clear();
         self.durable = durable;
         self.tally.write();
         Ok(())
@@ -330,29 +338,34 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    fn show(
+    fn show<'a>(
         &mut self,
         shown: &Shown<'_>,
-        dialect: Dialect,
+        viewers: impl Iterator<Item = &'a Viewer>,
         say: &mut impl FnMut(Output<'_>),
     ) -> io::Result<()> {
-        let Shown { conn, id, from, at, showing } = *shown;
+        let Shown { dialect, id, from, at } = *shown;
         if dialect == Dialect::Plain {
             let body = self.spool.body(at)?;
-            say(Output::Show { conn, from, body, showing });
+            for &Viewer { conn, again, waited, .. } in viewers {
+                say(Output::Show { conn, from, body, showing: Showing { again, waited } });
+            }
             return Ok(());
         }
         let page = self.spool.page(at)?;
-        let line = LetterLine {
+        let mut line = LetterLine {
             id,
             stamp: page.stamp,
-            again: showing.again,
+            again: false,
             broadcast: page.kind == LetterKind::Broadcast,
             from: from.as_str(),
             body: page.body,
             line_ends: at.line_ends,
         };
-        say(Output::Letter(conn, line));
+        for viewer in viewers {
+            line.again = viewer.again;
+            say(Output::Letter(viewer.conn, &line));
+        }
         Ok(())
     }
 
@@ -379,10 +392,12 @@ struct Tally(Vec<(Note, u32)>);
 const LIKES: usize = 4;
 
 impl Tally {
-    fn note(&mut self, mut note: Note) {
-        let count = match &mut note {
-            Note::Command { times, .. } => std::mem::replace(times, 1),
-            _ => 1,
+    fn note(&mut self, note: &Note) {
+        let (note, count) = match note {
+            Note::Command { user, verb, times } => {
+                (Note::Command { user: user.clone(), verb: *verb, times: 1 }, *times)
+            }
+            other => (other.clone(), 1),
         };
         if !matches!(note, Note::Command { .. } | Note::Limited { .. }) {
             // Lines stay in the order in which things happened.

@@ -101,7 +101,7 @@ impl House {
                     say(conn, bytes);
                 }
                 Output::Watch(conn) => watched.push(conn),
-                Output::SavePassword(save) => saves.push(save),
+                Output::SavePassword(save) => saves.push(save.clone()),
                 Output::Close { conn, .. } => closed.push(conn),
                 Output::Letter(..) | Output::Look(_) | Output::Resume(_) | Output::Free(_) => {}
             }

@@ -217,22 +217,18 @@ pub enum Action {
     },
     /// Show a letter.
     Show {
-        /// To whom.
-        conn: Conn,
         /// In which dialect.
         dialect: Dialect,
         /// Its number.
         id: LetterId,
-        /// Its reader.
-        to: UserId,
         /// Its sender.
         from: UserName,
         /// Where its body stands.
         at: Location,
-        /// It was shown before.
-        again: bool,
-        /// It waited for the sign-in.
-        waited: bool,
+        /// To whom first.
+        viewer: Viewer,
+        /// To whom else, right behind and in this order. What all of them see is looked up once.
+        further: Vec<Viewer>,
     },
     /// Report `Drained` when all of it is written.
     Watch {
@@ -269,6 +265,30 @@ pub enum Action {
     Note(Note),
 }
 
+impl Action {
+    /// How many things are to be done.
+    #[must_use]
+    pub fn things(&self) -> usize {
+        match self {
+            Self::Show { further, .. } => 1 + further.len(),
+            _ => 1,
+        }
+    }
+}
+
+/// To whom a letter is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Viewer {
+    /// On which connection.
+    pub conn: Conn,
+    /// Who.
+    pub user: UserId,
+    /// It was shown to him before.
+    pub again: bool,
+    /// It waited for the sign-in.
+    pub waited: bool,
+}
+
 /// A change of the password file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavePassword {
@@ -283,7 +303,7 @@ pub struct SavePassword {
 }
 
 /// What the log is told. Never a password, never a message's text.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The password of a sign-in was wrong, or there is no such user.
     SignInFailed {

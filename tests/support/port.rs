@@ -158,7 +158,7 @@ impl Port {
             }
             Output::Letter(_, letter) => {
                 self.said += 1;
-                coded::letter(&letter, &mut self.out);
+                coded::letter(letter, &mut self.out);
             }
             Output::Show { from, body, showing, .. } => {
                 self.said += 1;

@@ -6,12 +6,12 @@
 use super::receipts::Settle;
 use super::{Hub, SelfSend, Turn, echoed};
 use crate::core::accounts::UserId;
-use crate::core::event::{Action, Conn, Dialect};
+use crate::core::event::{Action, Conn, Dialect, Viewer};
 use crate::core::hints;
 use crate::core::keys::{self, Found, Stored};
 use crate::core::mailbox::Waiting;
 use crate::core::record::{
-    Key, Letter, LetterId, LetterKind, Location, Recipient, Record, push_recipient,
+    Key, Letter, LetterId, LetterKind, Recipient, Record, push_recipient,
 };
 use crate::core::session::Session;
 use crate::fault::{Fault, is_planted};
@@ -384,11 +384,9 @@ impl Hub {
         session.credit.spend(letter.at.body_bytes.saturating_add(spread));
         let waited = session.announced > 0;
         session.announced = session.announced.saturating_sub(1);
-        let (id, from, at): (_, _, Location) = (letter.id, letter.from.clone(), letter.at);
-        let dialect = session.dialect;
-        let to = user;
-        turn.out.push(Action::Show { conn, dialect, id, to, from, at, again, waited });
-        Some((id, again))
+        let viewer = Viewer { conn, user, again, waited };
+        show_to(viewer, letter, session.dialect, turn.out);
+        Some((letter.id, again))
     }
 
     /// Shows what waits, as far as the connection takes it.
@@ -425,6 +423,22 @@ impl Hub {
         let Some(text) = reader.and_then(|session: &Session| session.away.clone()) else { return };
         let from = self.accounts.name(to).clone();
         self.say(conn, Reply::AutoReply { from, text }, turn);
+    }
+}
+
+/// What many are shown one after the other is one action.
+fn show_to(viewer: Viewer, letter: &Waiting, dialect: Dialect, out: &mut Vec<Action>) {
+    let Waiting { id, at, ref from, .. } = *letter;
+    match out.last_mut() {
+        Some(Action::Show { id: last, dialect: spoken, further, .. })
+            if (*last, *spoken) == (id, dialect) =>
+        {
+            further.push(viewer);
+        }
+        _ => {
+            let (from, further) = (from.clone(), Vec::new());
+            out.push(Action::Show { dialect, id, from, at, viewer, further });
+        }
     }
 }
 

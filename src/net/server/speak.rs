@@ -27,7 +27,7 @@ impl<D: Disk> Server<D> {
                 Output::Show { conn, .. } | Output::Close { conn, .. } => conn,
                 Output::Resume(conn) => conn,
                 Output::Free(conn) => return over.push(conn),
-                Output::SavePassword(save) => return saves.push(save, now),
+                Output::SavePassword(save) => return saves.push(save.clone(), now),
             };
             let Some(port) = ports.get_mut(key(conn)) else { return };
             if let Phase::Gone(_) = port.phase {
@@ -44,7 +44,7 @@ impl<D: Disk> Server<D> {
                 }
                 Output::Letter(_, letter) => {
                     port.lend(pool);
-                    port.letter(&letter, sheet);
+                    port.letter(letter, sheet);
                 }
                 Output::Show { from, body, showing, .. } => {
                     port.lend(pool);

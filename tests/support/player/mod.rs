@@ -515,7 +515,7 @@ fn speak(
     resumed: &mut Vec<String>,
 ) {
     if let Output::SavePassword(save) = output {
-        return news.push(News::Save(save));
+        return news.push(News::Save(save.clone()));
     }
     let conn = receiver(&output);
     let here = |peer: &Peer| Some(peer.port.conn) == conn && !peer.port.gone;

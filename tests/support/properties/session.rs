@@ -172,7 +172,7 @@ impl World {
             let told = engine.release(|output| match receiver(&output) {
                 None => {
                     if let mms::engine::Output::SavePassword(save) = output {
-                        news.push(News::Save(save));
+                        news.push(News::Save(save.clone()));
                     }
                 }
                 Some(Conn(n)) => {
