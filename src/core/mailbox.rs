@@ -36,10 +36,13 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub struct Mailbox {
     letters: VecDeque<Waiting>,
-    shown: usize,
-    acknowledged: usize,
+    /// No letter that is or was here is later. Kept, so that a new one needs no look at the one
+    /// before it, which would have to be fetched for that alone.
+    last: LetterId,
+    shown: u32,
+    acknowledged: u32,
     /// How many of these were acknowledged before any line that is still to come.
-    provable: usize,
+    provable: u32,
     bytes: u64,
     acknowledged_bytes: u64,
     /// Every letter up to this one was offered to a reader at least once.
@@ -65,13 +68,13 @@ impl Mailbox {
     /// acknowledged has left it.
     #[must_use]
     pub fn load(&self) -> (usize, u64) {
-        (self.letters.len() - self.acknowledged, self.bytes - self.acknowledged_bytes)
+        (self.letters.len() - self.acknowledged as usize, self.bytes - self.acknowledged_bytes)
     }
 
     /// How much of that load is from this sender.
     #[must_use]
     pub fn load_from(&self, sender: &UserName) -> (usize, u64) {
-        let letters = self.letters.range(self.acknowledged..);
+        let letters = self.letters.range(self.acknowledged as usize..);
         letters
             .filter(|letter| letter.from.as_str().eq_ignore_ascii_case(sender.as_str()))
             .fold((0, 0), |(count, bytes), letter| {
@@ -101,7 +104,7 @@ impl Mailbox {
     /// The number of the last letter shown to the session under way and not settled.
     #[must_use]
     pub fn last_shown(&self) -> Option<LetterId> {
-        self.shown.checked_sub(1).map(|last| self.letters[last].id)
+        self.shown.checked_sub(1).map(|last| self.letters[last as usize].id)
     }
 
     /// The last letter that was settled.
@@ -113,15 +116,15 @@ impl Mailbox {
     /// Whether every letter has been shown.
     #[must_use]
     pub fn all_shown(&self) -> bool {
-        self.shown == self.letters.len()
+        self.shown as usize == self.letters.len()
     }
 
     fn position(&self, id: LetterId) -> Result<usize, usize> {
         // Letters come in order, so the usual answer is the end.
-        match self.letters.back() {
-            Some(last) if last.id >= id => self.letters.binary_search_by_key(&id, |l| l.id),
-            _ => Err(self.letters.len()),
+        if id > self.last {
+            return Err(self.letters.len());
         }
+        self.letters.binary_search_by_key(&id, |letter| letter.id)
     }
 
     /// Whether the letter is here.
@@ -132,21 +135,31 @@ impl Mailbox {
 
     /// Takes in a letter. One that is here already has moved in the journal, and one that was
     /// settled is not wanted: the place that is not needed is returned.
+    #[inline]
     pub fn accept(&mut self, letter: Waiting) -> Option<Location> {
+        if letter.id <= self.last {
+            return self.accept_again(letter);
+        }
+        self.last = letter.id;
+        self.bytes += u64::from(letter.at.body_bytes);
+        self.letters.push_back(letter);
+        None
+    }
+
+    /// One that is not the latest of all.
+    fn accept_again(&mut self, letter: Waiting) -> Option<Location> {
         if letter.id <= self.settled {
             return Some(letter.at);
         }
         match self.position(letter.id) {
             Ok(known) => Some(std::mem::replace(&mut self.letters[known].at, letter.at)),
             Err(place) => {
-                debug_assert!(place >= self.shown, "an accepted letter is newer than a shown one");
+                debug_assert!(
+                    place >= self.shown as usize,
+                    "an accepted letter is newer than a shown one"
+                );
                 self.bytes += u64::from(letter.at.body_bytes);
-                // The usual place is the end, which needs nothing moved.
-                if place == self.letters.len() {
-                    self.letters.push_back(letter);
-                } else {
-                    self.letters.insert(place, letter);
-                }
+                self.letters.insert(place, letter);
                 None
             }
         }
@@ -168,8 +181,9 @@ impl Mailbox {
     }
 
     /// The next letter to show; it counts as shown from now on, as the `said`-th thing.
+    #[inline]
     pub fn show(&mut self, said: u32) -> Option<(&Waiting, bool)> {
-        let letter = self.letters.get_mut(self.shown)?;
+        let letter = self.letters.get_mut(self.shown as usize)?;
         self.shown += 1;
         letter.said = said;
         let again = letter.id <= self.offered;
@@ -187,7 +201,7 @@ impl Mailbox {
     pub fn acknowledge(&mut self, through: u32) -> bool {
         let before = self.acknowledged;
         while self.acknowledged < self.shown {
-            let letter = &self.letters[self.acknowledged];
+            let letter = &self.letters[self.acknowledged as usize];
             if !letter.is_within(through) {
                 break;
             }
@@ -205,14 +219,14 @@ impl Mailbox {
         user: &UserName,
         journal: &mut dyn Journal,
     ) -> Option<LetterId> {
-        let (mut letters, mut bytes) = (self.acknowledged, self.acknowledged_bytes);
-        let mut count = 0;
-        while letters > WINDOW_LETTERS || bytes > WINDOW_BYTES {
-            letters -= 1;
-            bytes -= u64::from(self.letters[count].at.body_bytes);
-            count += 1;
-        }
-        self.settle(count, user, journal)
+        let (mut letters, mut bytes) = (self.acknowledged as usize, self.acknowledged_bytes);
+        let is_beyond = |letter: &Waiting| {
+            let beyond = letters > WINDOW_LETTERS || bytes > WINDOW_BYTES;
+            letters = letters.saturating_sub(1);
+            bytes = bytes.saturating_sub(u64::from(letter.at.body_bytes));
+            beyond
+        };
+        self.settle(is_beyond, user, journal)
     }
 
     /// All that the reader sent before what is acknowledged was acknowledged has been handled.
@@ -227,7 +241,8 @@ impl Mailbox {
         user: &UserName,
         journal: &mut dyn Journal,
     ) -> Option<LetterId> {
-        self.settle(self.provable, user, journal)
+        let mut is_proved = among_first(self.provable);
+        self.settle(|_| is_proved(), user, journal)
     }
 
     /// Settles the letters among the first `through` things said: the reader has taken them.
@@ -238,9 +253,8 @@ impl Mailbox {
         user: &UserName,
         journal: &mut dyn Journal,
     ) -> Option<LetterId> {
-        let shown = self.letters.iter().take(self.shown);
-        let count = shown.take_while(|letter| letter.is_within(through)).count();
-        self.settle(count, user, journal)
+        let mut was_shown = among_first(self.shown);
+        self.settle(|letter| was_shown() && letter.is_within(through), user, journal)
     }
 
     /// Settles all letters up to this one.
@@ -251,23 +265,31 @@ impl Mailbox {
         user: &UserName,
         journal: &mut dyn Journal,
     ) -> Option<LetterId> {
-        self.settle(self.count_through(id), user, journal)
+        self.settle(|letter| letter.id <= id, user, journal)
     }
 
     fn count_through(&self, id: LetterId) -> usize {
         self.position(id).map_or_else(|place| place, |here| here + 1)
     }
 
+    /// Settles the oldest letters that this holds of, up to the first of which it does not.
     fn settle(
         &mut self,
-        count: usize,
+        mut is_taken: impl FnMut(&Waiting) -> bool,
         user: &UserName,
         journal: &mut dyn Journal,
     ) -> Option<LetterId> {
         let mut through = None;
-        for letter in self.take(count) {
+        while self.letters.front().is_some_and(&mut is_taken)
+            && let Some(letter) = self.letters.pop_front()
+        {
+            self.leave(letter.at);
             journal.release(letter.at);
             through = Some(letter.id);
+        }
+        if self.letters.is_empty() {
+            // It is filled from its front again, in memory that was just touched.
+            self.letters.clear();
         }
         if let Some(through) = through {
             self.settled = through;
@@ -280,6 +302,7 @@ impl Mailbox {
     /// here.
     pub fn settled_through(&mut self, id: LetterId) -> vec_deque::Drain<'_, Waiting> {
         self.settled = self.settled.max(id);
+        self.last = self.last.max(id);
         self.take(self.count_through(id))
     }
 
@@ -289,17 +312,22 @@ impl Mailbox {
     }
 
     fn take(&mut self, count: usize) -> vec_deque::Drain<'_, Waiting> {
-        for (n, letter) in self.letters.iter().take(count).enumerate() {
-            let bytes = u64::from(letter.at.body_bytes);
-            self.bytes -= bytes;
-            if n < self.acknowledged {
-                self.acknowledged_bytes -= bytes;
-            }
+        for at in 0..count {
+            self.leave(self.letters[at].at);
         }
-        self.shown = self.shown.saturating_sub(count);
-        self.acknowledged = self.acknowledged.saturating_sub(count);
-        self.provable = self.provable.saturating_sub(count);
         self.letters.drain(..count)
+    }
+
+    /// The oldest letter goes.
+    fn leave(&mut self, at: Location) {
+        let bytes = u64::from(at.body_bytes);
+        self.bytes -= bytes;
+        if self.acknowledged > 0 {
+            self.acknowledged_bytes -= bytes;
+        }
+        self.shown = self.shown.saturating_sub(1);
+        self.acknowledged = self.acknowledged.saturating_sub(1);
+        self.provable = self.provable.saturating_sub(1);
     }
 
     /// The session has ended: what it was shown will be shown again, marked.
@@ -312,6 +340,15 @@ impl Mailbox {
             // An emptied mailbox gives its memory back.
             self.letters = VecDeque::new();
         }
+    }
+}
+
+/// Holds so many times, and then no more.
+fn among_first(mut left: u32) -> impl FnMut() -> bool {
+    move || {
+        let holds = left > 0;
+        left = left.saturating_sub(1);
+        holds
     }
 }
 
@@ -417,5 +454,9 @@ mod tests {
         assert_eq!(mailbox.settled_through(id(2)).next_back().unwrap().at, at);
         assert!(!mailbox.holds(id(2)) && mailbox.holds(id(3)));
         assert_eq!(mailbox.accept(letter(1)), Some(letter(1).at), "it was settled");
+        let mut later = Mailbox::default();
+        assert_eq!(later.settled_through(id(2)).count(), 0);
+        assert_eq!(later.accept(letter(2)), Some(letter(2).at), "before it came");
+        assert_eq!(later.accept(letter(3)), None);
     }
 }

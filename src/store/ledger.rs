@@ -20,19 +20,24 @@ pub struct Segment {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     segments: VecDeque<Segment>,
-    /// Letters that more than one recipient needs, by segment and offset. All other live letters
-    /// are needed by exactly one, so that the common letter costs nothing here.
-    shared: BTreeMap<(u32, u32), u32>,
+    /// Letters that more than one recipient needs, by their places. All other live letters are
+    /// needed by exactly one, so that the common letter costs nothing here.
+    shared: BTreeMap<u64, u32>,
+}
+
+/// Segment and offset as one number, which is found faster than two.
+fn place(at: Location) -> u64 {
+    u64::from(at.segment) << 32 | u64::from(at.offset)
 }
 
 impl Ledger {
     /// One recipient less needs the letter at `at`.
     pub fn release(&mut self, at: Location) {
-        let key = (at.segment, at.offset);
-        if let Some(left) = self.shared.get_mut(&key) {
+        let place = place(at);
+        if let Some(left) = self.shared.get_mut(&place) {
             *left -= 1;
             if *left == 1 {
-                self.shared.remove(&key);
+                self.shared.remove(&place);
             }
             return;
         }
@@ -52,7 +57,7 @@ impl Ledger {
         }
         if recipients > 1 {
             let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-            self.shared.insert((at.segment, at.offset), recipients);
+            self.shared.insert(place(at), recipients);
         }
         if let Some(segment) = self.segment_mut(at.segment) {
             segment.live_letters += 1;
