@@ -85,7 +85,7 @@
 //! | `core::hub::signin` | password, lockout, the look at a first session, welcome |
 //! | `core::hub::send` | who gets a letter, and what the sender is told |
 //! | `core::hub::coded` | what only programs ask: the switch, SCRAM, pings, acknowledgements |
-//! | `core::hub::who` | who is there, who was, being away |
+//! | `core::hub::who` | what is known of a user; who is there, who was, being away |
 //! | `core::hub::block` | who takes no messages from whom, and who is told of others |
 //! | `core::hub::passwd` | a user's own change of his password, from the prompt to the file |
 //! | `core::hub::receipts` | settling letters, and telling who asked that they are delivered |

@@ -14,7 +14,6 @@ pub struct UserId(pub u32);
 #[derive(Debug)]
 struct Account {
     name: UserName,
-    verifier: Verifier,
     is_current: bool,
 }
 
@@ -23,6 +22,8 @@ struct Account {
 pub struct Accounts {
     /// By [`UserId`]; entries are never taken out.
     accounts: Vec<Account>,
+    /// The same. Apart, for one is seldom wanted, and names of many in a row.
+    verifiers: Vec<Verifier>,
     ids: HashMap<NameKey, UserId, BuildHasherDefault<NameHasher>>,
     order: Vec<UserId>,
     /// What challenges tell of the current users, the fewest rounds first.
@@ -49,6 +50,7 @@ impl Accounts {
     pub fn new(entries: Vec<(UserName, Verifier)>) -> Self {
         let mut accounts = Self {
             accounts: Vec::with_capacity(entries.len()),
+            verifiers: Vec::with_capacity(entries.len()),
             ids: HashMap::default(),
             order: Vec::new(),
             guises: Vec::new(),
@@ -64,6 +66,13 @@ impl Accounts {
         self.ids.get(&NameKey::once(word).ok()?).copied()
     }
 
+    /// Whether `word` is what this user is called now, upper or lower case.
+    #[must_use]
+    pub fn is_called(&self, user: UserId, word: &str) -> bool {
+        let account = self.account(user);
+        account.is_current && account.name.as_str().eq_ignore_ascii_case(word)
+    }
+
     /// The user's name as the password file spells it, or spelled it last.
     #[must_use]
     pub fn name(&self, user: UserId) -> &UserName {
@@ -73,7 +82,7 @@ impl Accounts {
     /// What the user's password is checked with.
     #[must_use]
     pub fn verifier(&self, user: UserId) -> &Verifier {
-        &self.account(user).verifier
+        &self.verifiers[user.0 as usize]
     }
 
     /// Whether the user is in the password file as it was read last.
@@ -126,12 +135,12 @@ impl Accounts {
         for (name, verifier) in entries {
             let key = name.key();
             let user = if let Some(&user) = self.ids.get(&key) {
-                let account = self.account_mut(user);
-                assert!(!account.is_current, "{name} comes twice");
-                if account.verifier != verifier {
+                assert!(!self.is_current(user), "{name} comes twice");
+                *self.account_mut(user) = Account { name, is_current: true };
+                if *self.verifier(user) != verifier {
                     changes.password_changed.push(user);
+                    self.verifiers[user.0 as usize] = verifier;
                 }
-                *account = Account { name, verifier, is_current: true };
                 user
             } else {
                 let user = self.add(name, verifier);
@@ -154,7 +163,7 @@ impl Accounts {
 
     /// Gives a user another verifier, as the password file has it now.
     pub fn set_verifier(&mut self, user: UserId, verifier: Verifier) {
-        self.account_mut(user).verifier = verifier;
+        self.verifiers[user.0 as usize] = verifier;
         self.sort_guises();
     }
 
@@ -166,7 +175,8 @@ impl Accounts {
     fn add(&mut self, name: UserName, verifier: Verifier) -> UserId {
         let next = u32::try_from(self.accounts.len());
         let user = UserId(next.expect("the file's size bounds a reload to a few million users"));
-        self.accounts.push(Account { name, verifier, is_current: true });
+        self.accounts.push(Account { name, is_current: true });
+        self.verifiers.push(verifier);
         user
     }
 
@@ -277,7 +287,9 @@ mod tests {
         assert_eq!(changes, Changes { added: vec![other_tim], ..Changes::default() });
         assert_eq!(accounts.find("Tim"), Some(other_tim));
         assert!(!accounts.is_current(TIM));
+        assert!(accounts.is_called(other_tim, "TIM") && !accounts.is_called(TIM, "tim"));
         assert_eq!(accounts.reload(vec![entry("fred", "1")]).removed, [other_tim]);
+        assert!(!accounts.is_called(other_tim, "tim") && !accounts.is_called(FRED, "fre"));
     }
 
     #[test]

@@ -88,39 +88,47 @@ pub(super) struct Probe {
 }
 
 /// One connection, from the first byte to the last.
+///
+/// What is touched when a letter is shown stands in front and side by side: where a text goes to
+/// thousands, to fetch each session into the processor's cache is most of the work.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Session {
-    pub(super) address: IpAddr,
-    pub(super) trust: Trust,
-    /// What only the two ends know, if the connection is TLS.
-    pub(super) binding: Option<Box<Binding>>,
     pub(super) stage: Stage,
-    pub(super) dialect: Dialect,
-    pub(super) kind: Kind,
-    /// The tag of the sign-in under way.
-    pub(super) tag: Option<Tag>,
-    /// What proves the server to the client that signs in, in base64.
-    pub(super) proof: Option<Box<str>>,
+    pub(super) credit: Credit,
+    /// The user's password is being changed here.
+    pub(super) changing: Option<Box<Changing>>,
     /// When any byte came last, and whether the client was asked for one since.
     pub(super) stirred: Millis,
     pub(super) pinged: bool,
-    /// When the time to sign in began; moved on by what was spent waiting for us.
-    pub(super) since: Millis,
-    /// When the last command line came.
-    pub(super) heard: Millis,
-    pub(super) armed: Armed,
+    pub(super) dialect: Dialect,
+    pub(super) kind: Kind,
+    pub(super) trust: Trust,
     /// Things said to it, counted as the connection's writer counts them.
     pub(super) said: u32,
-    pub(super) tries: u32,
-    /// Bytes of command lines before sign-in.
-    pub(super) bytes_before: usize,
-    pub(super) away: Option<Rc<str>>,
-    pub(super) credit: Credit,
     /// Letters still to come of those that the welcome announced.
     pub(super) announced: u32,
-    /// The user's password is being changed here.
-    pub(super) changing: Option<Box<Changing>>,
+    pub(super) tries: u32,
+    /// When the last command line came.
+    pub(super) heard: Millis,
+    pub(super) away: Option<Rc<str>>,
+    /// Who was written to last: he is likely the next one, too.
+    pub(super) wrote_to: Option<UserId>,
+    /// The tag of the sign-in under way.
+    pub(super) tag: Option<Tag>,
+    pub(super) address: IpAddr,
+    /// What only the two ends know, if the connection is TLS.
+    pub(super) binding: Option<Box<Binding>>,
+    /// What proves the server to the client that signs in, in base64.
+    pub(super) proof: Option<Box<str>>,
+    /// When the time to sign in began; moved on by what was spent waiting for us.
+    pub(super) since: Millis,
+    pub(super) armed: Armed,
+    /// Bytes of command lines before sign-in.
+    pub(super) bytes_before: usize,
 }
+
+const _: () = assert!(std::mem::offset_of!(Session, heard) == 64);
 
 /// How much more may be shown before the connection's output has drained.
 #[derive(Clone, Copy, Debug)]
@@ -173,6 +181,7 @@ impl Session {
             tries: 0,
             bytes_before: 0,
             away: None,
+            wrote_to: None,
             credit: Credit::FULL,
             announced: 0,
             changing: None,

@@ -56,11 +56,12 @@ impl Hub {
     }
 
     pub(super) fn set_block(&mut self, user: UserId, other: UserId, switch: Switch) {
-        let blocked = &mut self.user_mut(user).blocked;
+        let mut blocked = std::mem::take(&mut self.user_mut(user).blocked).into_vec();
         blocked.retain(|&known| known != other);
         if switch == Switch::On {
             blocked.push(other);
         }
+        self.user_mut(user).blocked = blocked.into();
     }
 
     fn record_block(&self, user: UserId, other: UserId, switch: Switch, journal: &mut dyn Journal) {

@@ -20,7 +20,6 @@ use super::event::{Action, Conn, Dialect, Event, Flow, Input};
 use super::hints;
 use super::keys::Keys;
 use super::lockout::Lockout;
-use super::mailbox::Mailbox;
 use super::password::Verifier;
 use super::record::{Journal, LetterId, Record};
 use super::session::{Credit, Session, Stage};
@@ -39,6 +38,7 @@ use notes::Noted;
 use receipts::{Receipts, Settle};
 use signin::Checks;
 use std::collections::{BTreeMap, BTreeSet};
+use who::User;
 
 /// Whether one may write to oneself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,17 +118,6 @@ pub struct Turn<'a> {
     pub out: &'a mut Vec<Action>,
 }
 
-/// What is known of a user besides the password.
-#[derive(Debug, Default)]
-struct User {
-    mailbox: Mailbox,
-    online: Option<Conn>,
-    /// When the last session ended, unix milliseconds.
-    last_off_ms: Option<u64>,
-    /// From whom no messages are taken.
-    blocked: Vec<UserId>,
-}
-
 /// All users, sessions and mailboxes of one server.
 pub struct Hub {
     rules: Rules,
@@ -166,6 +155,8 @@ pub struct Hub {
     secret: [u8; 32],
     /// Recipients of the letter under way, kept for its memory.
     recipients: String,
+    /// And to whom of them it is shown at once, and where; kept as well.
+    readers: Vec<Option<Conn>>,
     /// The command that was noted last in this turn.
     noted: Option<Noted>,
     /// What this turn has done so far, as [`crate::limits::WORK_A_TURN`] counts it.
@@ -205,6 +196,7 @@ impl Hub {
             restoring: None,
             secret: [0; 32],
             recipients: String::new(),
+            readers: Vec::new(),
             noted: None,
             work: 0,
         }

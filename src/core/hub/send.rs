@@ -9,10 +9,8 @@ use crate::core::accounts::UserId;
 use crate::core::event::{Action, Conn, Dialect, Viewer};
 use crate::core::hints;
 use crate::core::keys::{self, Found, Stored};
-use crate::core::mailbox::Waiting;
-use crate::core::record::{
-    Key, Letter, LetterId, LetterKind, Recipient, Record, push_recipient,
-};
+use crate::core::mailbox::{Mailbox, Waiting};
+use crate::core::record::{Key, Letter, LetterId, LetterKind, Recipient, Record, push_recipient};
 use crate::core::session::Session;
 use crate::fault::{Fault, is_planted};
 use crate::limits::{
@@ -104,7 +102,7 @@ impl Hub {
 
     fn send_one(&mut self, post: Post<'_>, word: &str, turn: &mut Turn<'_>) {
         let Post { conn, from, body, .. } = post;
-        let Some(to) = self.accounts.find(word) else {
+        let Some(to) = self.find_again(conn, word) else {
             let refusal = self.no_such_user(word);
             return self.refuse(conn, refusal, turn);
         };
@@ -129,6 +127,22 @@ impl Hub {
             hub.say(conn, reply, turn);
         });
         self.answer_for_away(conn, to, turn);
+    }
+
+    /// The user called `word`. Nearly always the one to whom the connection wrote before, which
+    /// takes a look at his name, which is needed anyway, and none at the table of all names.
+    fn find_again(&mut self, conn: Conn, word: &str) -> Option<UserId> {
+        let last = self.session(conn).and_then(|session| session.wrote_to);
+        if let Some(last) = last
+            && self.accounts.is_called(last, word)
+        {
+            return Some(last);
+        }
+        let found = self.accounts.find(word)?;
+        if let Some(session) = self.session_mut(conn) {
+            session.wrote_to = Some(found);
+        }
+        Some(found)
     }
 
     fn send_list(&mut self, post: Post<'_>, list: &str, turn: &mut Turn<'_>) {
@@ -305,13 +319,14 @@ impl Hub {
         let Post { conn, from, kind, body, key } = post;
         self.work += to.len() * (1 + body.len() / WORK_BYTES);
         let mut list = std::mem::take(&mut self.recipients);
+        let mut readers = std::mem::take(&mut self.readers);
         list.clear();
+        readers.clear();
         for &user in to {
-            let offered = self.shows_at_once(user).is_some();
-            push_recipient(
-                &mut list,
-                Recipient { name: self.accounts.name(user).as_str(), offered },
-            );
+            let reader = self.shows_at_once(user);
+            let name = self.accounts.name(user).as_str();
+            push_recipient(&mut list, Recipient { name, offered: reader.is_some() });
+            readers.push(reader);
         }
         let sender = self.accounts.name(from).clone();
         let unix_ms = turn.now.unix_ms;
@@ -323,8 +338,7 @@ impl Hub {
         self.recipients = list;
         answer(self, turn);
         self.await_receipts(conn, id, to, turn);
-        for &user in to {
-            let reader = self.shows_at_once(user);
+        for (&user, &reader) in to.iter().zip(&readers) {
             let from = sender.clone();
             let waiting = Waiting { id, at, from, said: 0 };
             if is_planted(Fault::QuotaEvicts) {
@@ -340,6 +354,7 @@ impl Hub {
                 self.watch_if_spent(reader, turn);
             }
         }
+        self.readers = readers;
     }
 
     /// The connection on which a new letter for the user would be shown at once: he is here, has
@@ -359,34 +374,27 @@ impl Hub {
         user: UserId,
         turn: &mut Turn<'_>,
     ) -> Option<(LetterId, bool)> {
-        let prompt = self.session(conn).and_then(Session::prompt);
-        if prompt.is_none() || self.user(user).mailbox.all_shown() {
-            return self.show_one(conn, user, turn);
+        let session = self.sessions.get_mut(conn.0 as usize)?.as_mut()?;
+        if session.changing.is_some() {
+            return self.show_beside_prompt(conn, user, turn);
         }
-        self.around_prompt(conn, prompt, turn, |hub, turn| hub.show_one(conn, user, turn))
+        show_one(session, &mut self.users[user.0 as usize].mailbox, (conn, user), turn.out)
     }
 
-    fn show_one(
+    /// The same while the user changes his password.
+    #[cold]
+    fn show_beside_prompt(
         &mut self,
         conn: Conn,
         user: UserId,
         turn: &mut Turn<'_>,
     ) -> Option<(LetterId, bool)> {
-        let Some(Some(session)) = self.sessions.get_mut(conn.0 as usize) else { return None };
-        let said = session.said.wrapping_add(1);
-        let (letter, again) = self.users[user.0 as usize].mailbox.show(said)?;
-        session.said = said;
-        // What a plain reader sees of a line end is longer than what was sent.
-        let spread = match session.dialect {
-            Dialect::Plain => letter.at.line_ends.saturating_mul(FURTHER_LINE_BYTES),
-            Dialect::Coded => 0,
-        };
-        session.credit.spend(letter.at.body_bytes.saturating_add(spread));
-        let waited = session.announced > 0;
-        session.announced = session.announced.saturating_sub(1);
-        let viewer = Viewer { conn, user, again, waited };
-        show_to(viewer, letter, session.dialect, turn.out);
-        Some((letter.id, again))
+        let prompt = self.session(conn).and_then(Session::prompt);
+        let prompt = prompt.filter(|_| !self.user(user).mailbox.all_shown());
+        self.around_prompt(conn, prompt, turn, |hub, turn| {
+            let session = hub.sessions.get_mut(conn.0 as usize)?.as_mut()?;
+            show_one(session, &mut hub.users[user.0 as usize].mailbox, (conn, user), turn.out)
+        })
     }
 
     /// Shows what waits, as far as the connection takes it.
@@ -424,6 +432,29 @@ impl Hub {
         let from = self.accounts.name(to).clone();
         self.say(conn, Reply::AutoReply { from, text }, turn);
     }
+}
+
+/// Shows a letter, if one waits that was not shown; tells which, and whether it was offered before.
+#[inline]
+fn show_one(
+    session: &mut Session,
+    mailbox: &mut Mailbox,
+    (conn, user): (Conn, UserId),
+    out: &mut Vec<Action>,
+) -> Option<(LetterId, bool)> {
+    let said = session.said.wrapping_add(1);
+    let (letter, again) = mailbox.show(said)?;
+    session.said = said;
+    // What a plain reader sees of a line end is longer than what was sent.
+    let spread = match session.dialect {
+        Dialect::Plain => letter.at.line_ends.saturating_mul(FURTHER_LINE_BYTES),
+        Dialect::Coded => 0,
+    };
+    session.credit.spend(letter.at.body_bytes.saturating_add(spread));
+    let waited = session.announced > 0;
+    session.announced = session.announced.saturating_sub(1);
+    show_to(Viewer { conn, user, again, waited }, letter, session.dialect, out);
+    Some((letter.id, again))
 }
 
 /// What many are shown one after the other is one action.

@@ -3,6 +3,7 @@
 use super::{Hub, Turn};
 use crate::core::accounts::UserId;
 use crate::core::event::Conn;
+use crate::core::mailbox::Mailbox;
 use crate::limits::{AWAY_BYTES, WORK_LOOKS};
 use crate::proto::reply::{Names, Refusal, Reply};
 
@@ -13,6 +14,20 @@ const AWAY_DEFAULT: &str = "I am away";
 pub(super) fn is_too_long(text: Option<&str>) -> bool {
     text.is_some_and(|text| text.len() > AWAY_BYTES)
 }
+
+/// What is known of a user besides the password. Two lines of the processor's cache.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct User {
+    pub(super) mailbox: Mailbox,
+    pub(super) online: Option<Conn>,
+    /// When the last session ended, unix milliseconds.
+    pub(super) last_off_ms: Option<u64>,
+    /// From whom no messages are taken.
+    pub(super) blocked: Box<[UserId]>,
+}
+
+const _: () = assert!(size_of::<User>() == 128);
 
 impl Hub {
     /// Those of the password file whom `wanted` wants, in its order.
