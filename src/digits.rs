@@ -124,6 +124,26 @@ pub const HEX: [[u8; 2]; 256] = {
     table
 };
 
+/// The number that these hexadecimal digits are, at most 16 of them and lower-case all.
+#[must_use]
+pub fn hex(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().map(|&digit| IN_HEX[usize::from(digit)]);
+    let (sum, all) =
+        digits.fold((0, 0), |(sum, all), digit| (sum << 4 | u64::from(digit), all | digit));
+    (all < 16).then_some(sum)
+}
+
+/// What each lower-case hexadecimal digit is worth; 255 for what is none.
+const IN_HEX: [u8; 256] = {
+    let mut table = [u8::MAX; 256];
+    let mut worth = 0;
+    while worth < 16 {
+        table[b"0123456789abcdef"[worth] as usize] = worth as u8;
+        worth += 1;
+    }
+    table
+};
+
 /// Every number below 100 as two decimal digits.
 const TENS: [[u8; 2]; 100] = {
     let mut table = [[0; 2]; 100];
@@ -147,6 +167,18 @@ mod tests {
             let mut out = Vec::new();
             push_decimal(&mut out, value);
             assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+
+    #[test]
+    fn what_is_no_lower_case_digit_is_no_number() {
+        assert_eq!(hex(b"0123456789abcdef"), Some(0x0123_4567_89ab_cdef));
+        assert_eq!(hex(b"ffffffffffffffff"), Some(u64::MAX));
+        for byte in 0..=u8::MAX {
+            let is_digit = matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            for text in [[byte, b'0'], [b'f', byte]] {
+                assert_eq!(hex(&text).is_some(), is_digit, "{byte}");
+            }
         }
     }
 }

@@ -20,7 +20,7 @@
 use super::files::Gap;
 use super::pen::{COVERED, PAYLOAD_MOST, Pen};
 use crate::core::record::{Key, Letter, LetterId, LetterKind, Record, Switch};
-use crate::digits::{HEX, push_decimal};
+use crate::digits::{HEX, hex, push_decimal};
 use crate::fault::{Fault as Planted, is_planted};
 use crc32fast::Hasher;
 
@@ -322,22 +322,22 @@ fn read_told(text: &str) -> Option<Gap> {
 fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
     let record = match kind {
         b'S' => {
-            let (spool, rest) = text.split_once(' ')?;
-            let (segment, format) = rest.split_once(' ')?;
+            let (spool, rest) = split(text, b' ')?;
+            let (segment, format) = split(rest, b' ')?;
             let spool = if spool.len() == 16 { hex(spool.as_bytes())? } else { return None };
             let (segment, format) = (decimal32(segment)?, decimal32(format)?);
             return Some(Entry::Header(Header { spool, segment, format }));
         }
         b'F' => return Some(read_told(text).map_or(Entry::Filler, Entry::Told)),
         b'E' => {
-            let (epoch, unix_ms) = text.split_once(' ')?;
+            let (epoch, unix_ms) = split(text, b' ')?;
             Record::Started { epoch: decimal32(epoch)?, unix_ms: decimal(unix_ms)? }
         }
         b'L' => Record::Letter(read_letter(text)?),
         b'A' => Record::Alive { unix_ms: decimal(text)? },
         b'X' => Record::Stopped { unix_ms: decimal(text)? },
         _ => {
-            let (user, rest) = text.split_once(' ')?;
+            let (user, rest) = split(text, b' ')?;
             match kind {
                 b'O' => Record::Offered { user, through: read_id(rest)? },
                 b'T' => Record::Settled { user, through: read_id(rest)? },
@@ -345,13 +345,13 @@ fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
                 b'W' => Record::Withheld { user, through: read_id(rest)? },
                 b'P' => Record::Purged { user, through: read_id(rest)? },
                 b'K' => {
-                    let (key, rest) = rest.split_once(' ')?;
-                    let (id, unix_ms) = rest.split_once(' ')?;
+                    let (key, rest) = split(rest, b' ')?;
+                    let (id, unix_ms) = split(rest, b' ')?;
                     let (key, id) = (read_key(key)?, read_id(id)?);
                     Record::Keyed { user, key, id, unix_ms: decimal(unix_ms)? }
                 }
                 b'B' => {
-                    let (other, switch) = rest.split_once(' ')?;
+                    let (other, switch) = split(rest, b' ')?;
                     let switch = match switch {
                         "on" => Switch::On,
                         "off" => Switch::Off,
@@ -369,12 +369,14 @@ fn read_payload(kind: u8, text: &str) -> Option<Entry<'_>> {
 }
 
 fn read_letter(text: &str) -> Option<Letter<'_>> {
-    let (id, rest) = text.split_once(' ')?;
-    let (unix_ms, rest) = rest.split_once(' ')?;
-    let (kind, rest) = rest.split_once(' ')?;
-    let (from, rest) = rest.split_once(' ')?;
-    let (to, body) = rest.split_once(' ')?;
-    let (kind, key) = match kind.split_once('=') {
+    let (id, rest) = leading_id(text)?;
+    let (unix_ms, rest) = leading(rest.strip_prefix(' ')?)?;
+    let (kind, rest) = split(rest.strip_prefix(' ')?, b' ')?;
+    let (from, rest) = split(rest, b' ')?;
+    // They may be thousands.
+    let (to, body) = rest.split_at(memchr::memchr(b' ', rest.as_bytes())?);
+    let body = &body[1..];
+    let (kind, key) = match split(kind, b'=') {
         Some((kind, key)) => (kind, Some(read_key(key)?)),
         None => (kind, None),
     };
@@ -383,42 +385,54 @@ fn read_letter(text: &str) -> Option<Letter<'_>> {
         "b" => LetterKind::Broadcast,
         _ => return None,
     };
-    Some(Letter { id: read_id(id)?, unix_ms: decimal(unix_ms)?, kind, key, from, to, body })
+    Some(Letter { id, unix_ms, kind, key, from, to, body })
 }
 
 fn read_key(text: &str) -> Option<Key<'_>> {
-    let (text, digits) = text.split_once('/')?;
+    let (text, digits) = split(text, b'/')?;
     let hash = if digits.len() == 16 { hex(digits.as_bytes())? } else { return None };
     Some(Key { text, hash })
 }
 
 fn read_id(text: &str) -> Option<LetterId> {
-    let (epoch, seq) = text.split_once('.')?;
-    Some(LetterId { epoch: decimal32(epoch)?, seq: decimal32(seq)? })
+    leading_id(text).filter(|(_, rest)| rest.is_empty()).map(|(id, _)| id)
 }
 
-/// As it is written: what a record has is shown as it stands there.
+fn leading_id(text: &str) -> Option<(LetterId, &str)> {
+    let (epoch, rest) = leading(text)?;
+    let (seq, rest) = leading(rest.strip_prefix('.')?)?;
+    Some((LetterId { epoch: u32::try_from(epoch).ok()?, seq: u32::try_from(seq).ok()? }, rest))
+}
+
 fn decimal(text: &str) -> Option<u64> {
-    if text.is_empty() || (text.len() > 1 && text.starts_with('0')) {
-        return None;
-    }
-    text.bytes().try_fold(0u64, |sum, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 { None } else { sum.checked_mul(10)?.checked_add(u64::from(digit)) }
-    })
+    leading(text).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
 }
 
 fn decimal32(text: &str) -> Option<u32> {
     u32::try_from(decimal(text)?).ok()
 }
 
-/// At most 16 lower-case digits.
-fn hex(text: &[u8]) -> Option<u64> {
-    text.iter().try_fold(0, |sum, digit| match digit {
-        b'0'..=b'9' => Some(sum << 4 | u64::from(digit - b'0')),
-        b'a'..=b'f' => Some(sum << 4 | u64::from(digit - b'a' + 10)),
-        _ => None,
-    })
+/// The number that a text begins with, and what stands behind. As it is written: what a record has
+/// is shown as it stands there.
+fn leading(text: &str) -> Option<(u64, &str)> {
+    let (mut sum, mut digits) = (0u64, 0);
+    for byte in text.bytes() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        sum = sum.checked_mul(10)?.checked_add(u64::from(digit))?;
+        digits += 1;
+    }
+    let plain = digits == 1 || (digits > 1 && !text.starts_with('0'));
+    plain.then(|| (sum, &text[digits..]))
+}
+
+/// What stands before and behind the first of these signs, which are ASCII. By hand: fields are
+/// short, and a start reads some for each letter that waits.
+fn split(text: &str, sign: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|byte| byte == sign)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 /// A stored body with its line ends back in place. `scratch` is used only if there are any.

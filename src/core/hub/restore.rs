@@ -151,7 +151,8 @@ impl Hub {
             },
         };
         for to in recipients(letter.to) {
-            let held = NameKey::once(to.name).ok().and_then(|key| self.held.get_mut(&key));
+            let key = NameKey::once(to.name).ok().filter(|_| !self.held.is_empty());
+            let held = key.and_then(|key| self.held.get_mut(&key));
             let mailbox = match held {
                 Some(held) if held.covers(id) => Some(&mut held.mailbox),
                 _ => self.mailbox_named(to.name, restoring),
