@@ -125,6 +125,7 @@
 //! | `net::server::secure` | who comes over TLS: handshakes, before the rules hear of them |
 //! | `net::guard` | which strangers come in: caps, penalties, early drop |
 //! | `net::ports` | one connection: buffers, what has arrived, closing |
+//! | `net::pool` | buffers for what is said, while nobody uses them |
 //! | `net::ports::secure` | the same where TLS stands between the text and the socket |
 //! | `net::tls` | what TLS is at the server: a certificate, a session, its bytes |
 //! | `net::validity` | from when to when a certificate is valid |

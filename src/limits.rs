@@ -163,6 +163,11 @@ pub const READ_BYTES_A_TURN: usize = 64 << 10;
 pub const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
 /// Output waiting for a connection above which it is closed, in bytes; its letters stay.
 pub const OUTPUT_CLOSE_BYTES: usize = 1 << 20;
+/// Buffers that wait for output may take so much together, in bytes; what is more goes back to the
+/// allocator. A text of a few hundred bytes to each of tens of thousands finds room in it.
+pub const POOL_BYTES: usize = 16 << 20;
+/// The largest of them: what somebody once needed for a long text serves few others.
+pub const POOLED_BYTES: usize = 64 << 10;
 /// Output waiting for a connection that is written before more is put together, in bytes: a text
 /// that thousands are shown in one turn does not lie in memory thousands of times.
 pub const WRITE_EARLY_BYTES: usize = 32 << 10;

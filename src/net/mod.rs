@@ -5,6 +5,7 @@ mod clock;
 mod guard;
 mod listen;
 mod network;
+mod pool;
 mod ports;
 mod saves;
 mod server;

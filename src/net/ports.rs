@@ -8,6 +8,7 @@ mod secure;
 pub(super) use secure::{NoTls, Step};
 
 use super::guard::Stranger;
+use super::pool::Pool;
 use super::tls::Session;
 use crate::core::deadlines::Armed;
 use crate::core::event::End;
@@ -280,16 +281,14 @@ impl Port {
     }
 
     /// Uses a buffer of the pool, if it has none of its own.
-    pub(super) fn lend(&mut self, pool: &mut Vec<Vec<u8>>) {
-        if self.outbox.capacity() == 0
-            && let Some(buffer) = pool.pop()
-        {
-            self.outbox = buffer;
+    pub(super) fn lend(&mut self, pool: &mut Pool) {
+        if self.outbox.capacity() == 0 {
+            self.outbox = pool.lend();
         }
     }
 
     /// Writes what the kernel takes. An emptied buffer goes back to the pool.
-    pub(super) fn write(&mut self, now: Millis, pool: &mut Vec<Vec<u8>>) {
+    pub(super) fn write(&mut self, now: Millis, pool: &mut Pool) {
         if self.owes_mark()
             && let Some(telnet) = &mut self.telnet
         {
@@ -302,7 +301,7 @@ impl Port {
         }
         if self.pending() == 0 {
             self.written = 0;
-            give_back(std::mem::take(&mut self.outbox), pool);
+            pool.give_back(std::mem::take(&mut self.outbox));
         } else {
             self.stalled_since.get_or_insert(now);
             if self.written > OUTPUT_PAUSE_BYTES {
@@ -316,7 +315,7 @@ impl Port {
     }
 
     /// Gives the kernel what it takes.
-    fn hand_over(&mut self, pool: &mut Vec<Vec<u8>>) {
+    fn hand_over(&mut self, pool: &mut Pool) {
         while self.pending() > 0 {
             let done = match &self.tls {
                 None => self.stream.write(&self.outbox[self.written..]),
@@ -327,7 +326,7 @@ impl Port {
                 Ok(count) => {
                     match &mut self.tls {
                         None => self.written += count,
-                        Some(tls) => tls.sent(count).into_iter().for_each(|it| give_back(it, pool)),
+                        Some(tls) => tls.sent(count).into_iter().for_each(|it| pool.give_back(it)),
                     }
                     self.position += count as u64;
                     self.stalled_since = None;
@@ -397,7 +396,7 @@ impl Port {
 
     /// Ends at once, and lets go of all that it holds. The peer is told if it has taken all that
     /// was said before; else it could not be told.
-    pub(super) fn give_up(&mut self, end: End, pool: &mut Vec<Vec<u8>>) {
+    pub(super) fn give_up(&mut self, end: End, pool: &mut Pool) {
         if self.phase == Phase::Open && self.pending() == 0 && end == End::Overload {
             self.say(None, &Reply::Farewell(Farewell::Overload));
             self.write(Millis(0), pool);
@@ -460,7 +459,7 @@ impl Port {
         let arrived = self.all_arrived();
         if let Some(tls) = &mut self.tls {
             tls.say_goodbye();
-            self.hand_over(&mut Vec::new());
+            self.hand_over(&mut Pool::default());
             if self.pending() > 0 {
                 // Whoever does not even take that is not waited for any longer than others.
                 self.stalled_since.get_or_insert(now);
@@ -531,16 +530,5 @@ impl Port {
     }
 }
 
-/// An emptied buffer goes back to those that wait for use.
-fn give_back(mut buffer: Vec<u8>, pool: &mut Vec<Vec<u8>>) {
-    if buffer.capacity() <= POOLED_BYTES && pool.len() < POOL {
-        buffer.clear();
-        pool.push(buffer);
-    }
-}
-
 /// Last index of the steps between looks.
 const LAST_STEP: u8 = (OBSERVE_MS.len() - 1) as u8;
-/// Buffers that are kept for reuse, and the largest that is.
-const POOL: usize = 256;
-const POOLED_BYTES: usize = 64 << 10;

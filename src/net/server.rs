@@ -11,6 +11,7 @@ mod tests;
 use super::clock::Clock;
 use super::guard::{Guard, Turned};
 use super::network::Network;
+use super::pool::Pool;
 use super::ports::{NoTls, Phase, Port, Seen};
 use super::saves::Saves;
 use super::signals::{Wish, Wishes};
@@ -128,7 +129,7 @@ pub struct Server<D: Disk> {
     deadlines: Deadlines,
     saves: Saves,
     buffer: Vec<u8>,
-    pool: Vec<Vec<u8>>,
+    pool: Pool,
     sheet: Sheet,
     /// Bytes that the ports' buffers take, as of the last time each was touched.
     weight: usize,
@@ -183,7 +184,7 @@ impl<D: Disk> Server<D> {
             deadlines: Deadlines::default(),
             saves: Saves::default(),
             buffer: vec![0; READ_BYTES_A_TURN],
-            pool: Vec::new(),
+            pool: Pool::default(),
             sheet: Sheet::default(),
             weight: 0,
             stop_at: None,

@@ -117,12 +117,11 @@ impl<D: Disk> Server<D> {
         if self.turned.is_news(barred, address, now) {
             warn!("[security] {} from {address}: {}", barred.event(), barred.reason());
         }
-        let mut words = self.pool.pop().unwrap_or_default();
+        let mut words = self.pool.lend();
         plain::barred(barred, &mut words);
         // If it cannot be told, it sees the close.
         let _ = stream.write(&words);
-        words.clear();
-        self.pool.push(words);
+        self.pool.give_back(words);
     }
 
     /// Tells the log of those who were turned away meanwhile.
