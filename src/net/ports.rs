@@ -56,40 +56,54 @@ struct Mark {
 }
 
 /// One connection.
+///
+/// What is touched to say something stands in front, then what is touched to write it, then what
+/// reading needs: where a text goes to thousands, each line that a port takes in the processor's
+/// cache is fetched for it.
+#[repr(C, align(64))]
 pub(super) struct Port {
-    pub(super) stream: TcpStream,
-    /// None: what is said goes out as it is.
-    tls: Option<Box<Session>>,
-    /// The rules have heard of it, and must hear of its end.
-    pub(super) known: bool,
-    pub(super) framer: Framer,
-    telnet: Option<Box<Telnet>>,
-    /// It has switched to the coded dialect.
-    coded: bool,
-    /// Bytes read and not yet framed.
-    pub(super) inbox: Vec<u8>,
+    pub(super) phase: Phase,
     /// Bytes to be written, from `written` on; over TLS, what is still to be encrypted.
     outbox: Vec<u8>,
     written: usize,
-    /// Bytes handed to the kernel, as it counts them: over TLS those of the ciphertext.
-    position: u64,
+    /// None: what is said goes out as it is.
+    tls: Option<Box<Session>>,
     /// Things said, as the rules count them.
     said: u32,
     /// The last of them that was a letter; zero in the coded dialect, whose readers tell by
     /// themselves what they took.
     letter_said: u32,
     acknowledged_said: u32,
-    mark: Option<Mark>,
-    /// A peer that speaks telnet has answered the mark behind this many of the things said.
-    pub(super) marked: Option<u32>,
-    /// Acknowledged, and what the peer had sent before may not all have been handed over.
-    pub(super) unproved: Option<u32>,
-    observe_at: Option<Millis>,
-    observe_step: u8,
+    /// It has switched to the coded dialect.
+    coded: bool,
+    /// It is in the list of ports to be written.
+    pub(super) dirty: bool,
+    /// It is in the list of ports that are only answered.
+    pub(super) answered: bool,
+    /// The end of its output is to be reported.
+    pub(super) watched: bool,
+    /// Bytes handed to the kernel, as it counts them: over TLS those of the ciphertext.
+    position: u64,
+    telnet: Option<Box<Telnet>>,
     stalled_since: Option<Millis>,
-    pub(super) phase: Phase,
+    /// What its buffers took when it was weighed last, in bytes.
+    pub(super) weight: usize,
+    pub(super) stream: TcpStream,
+    /// The poll tells when it can be written.
+    pub(super) wants_write: bool,
+    /// It is in the queue of ports to be read.
+    pub(super) queued: bool,
+    /// Its lines wait until they are asked for again.
+    pub(super) held: bool,
     /// The socket may have bytes for us.
     pub(super) readable: bool,
+    observe_at: Option<Millis>,
+    pub(super) armed: Armed,
+    /// Bytes read and not yet framed.
+    pub(super) inbox: Vec<u8>,
+    /// Acknowledged, and what the peer had sent before may not all have been handed over.
+    pub(super) unproved: Option<u32>,
+    pub(super) framer: Framer,
     /// A short read does not mean that the socket is empty: the peer has closed, which is read
     /// behind the bytes; or it has sent urgent data, as telnet does, at which each read stops.
     pub(super) reads_on: bool,
@@ -97,26 +111,19 @@ pub(super) struct Port {
     pub(super) ended: bool,
     /// Its socket is closed, and the rules are told of it.
     pub(super) reaped: bool,
-    /// Its lines wait until they are asked for again.
-    pub(super) held: bool,
-    /// It is in the queue of ports to be read.
-    pub(super) queued: bool,
-    /// It is in the list of ports to be written.
-    pub(super) dirty: bool,
-    /// It is in the list of ports that are only answered.
-    pub(super) answered: bool,
-    /// The end of its output is to be reported.
-    pub(super) watched: bool,
-    /// The poll tells when it can be written.
-    pub(super) wants_write: bool,
-    pub(super) armed: Armed,
+    /// The rules have heard of it, and must hear of its end.
+    pub(super) known: bool,
     /// Nothing has been made of what came: it may be another protocol.
     pub(super) fresh: bool,
-    /// What its buffers took when it was weighed last, in bytes.
-    pub(super) weight: usize,
+    observe_step: u8,
     /// It is no trusted peer's, and nobody has signed in on it.
     pub(super) stranger: Option<Stranger>,
+    mark: Option<Mark>,
 }
+
+const _: () = assert!(std::mem::offset_of!(Port, said) == 64);
+// The socket of mio is larger where debug assertions are on.
+const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Port>>() == 256);
 
 /// What a look at a port showed.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,7 +150,6 @@ impl Port {
             letter_said: 0,
             acknowledged_said: 0,
             mark: None,
-            marked: None,
             unproved: None,
             observe_at: None,
             observe_step: 0,
@@ -200,9 +206,12 @@ impl Port {
             return count;
         }
         let telnet = self.telnet.get_or_insert_default();
-        let count = telnet.filter(bytes, &mut self.outbox);
-        self.marked = telnet.take_answered().or(self.marked);
-        count
+        telnet.filter(bytes, &mut self.outbox)
+    }
+
+    /// Behind how many of the things said a peer that speaks telnet has answered a mark, once.
+    pub(super) fn take_marked(&mut self) -> Option<u32> {
+        self.telnet.as_mut()?.take_answered()
     }
 
     /// Reads once into `buffer`; returns how much came.

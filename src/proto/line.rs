@@ -52,12 +52,18 @@ pub struct Framer {
     skip_bytes: u64,
     skipping: Skipping,
     /// The input's length below which the counted text under way is surely not whole.
-    awaited: usize,
+    awaited: u32,
 }
 
 /// Bytes at the end of a line that is skipped which may still matter: `{`, ten digits, `}`, and a
 /// CR of the line end.
 const TAIL_BYTES: usize = 13;
+
+/// A length within the limits of a line and a text, which is small; longer ones are looked at
+/// sooner than need be.
+fn small(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or_default()
+}
 
 /// `count = "{" 1*10DIGIT "}"` at the end of a line: the line without it, and the number.
 fn count(line: &[u8]) -> Option<(&[u8], u64)> {
@@ -93,7 +99,7 @@ impl Framer {
         let skips = self.skip_bytes > 0 || self.skipping != Skipping::Nothing;
         let (skipped, more) = if skips { self.skip(input, limits) } else { (0, false) };
         let input = &input[skipped..];
-        if more || self.awaited > input.len() {
+        if more || self.awaited as usize > input.len() {
             return (skipped, None);
         }
         self.awaited = 0;
@@ -162,7 +168,7 @@ impl Framer {
             return (used, Some(Frame::TooMany(head, number)));
         };
         let Some((body, behind)) = rest.split_at_checked(number) else {
-            self.awaited = used + number + 1;
+            self.awaited = small(used + number + 1);
             return (0, None);
         };
         match self::line(behind, 0) {
@@ -178,7 +184,7 @@ impl Framer {
                 (input.len() - self.scanned, Some(Frame::Miscounted))
             }
             Err(_) => {
-                self.awaited = input.len() + 1;
+                self.awaited = small(input.len() + 1);
                 (0, None)
             }
         }

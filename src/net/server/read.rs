@@ -68,7 +68,7 @@ impl<D: Disk> Server<D> {
             };
             let said = port.pending();
             let count = port.read(&mut buffer[..size]);
-            if let Some(through) = port.marked.take() {
+            if let Some(through) = port.take_marked() {
                 self.engine.handle(Event::Marked { conn, through }, now);
             }
             if count > 0 {
