@@ -4,7 +4,7 @@
 //! A log that cannot be written never stops the server: what is lost is counted, and the count is
 //! told as soon as the file can be written again.
 
-use crate::proto::text::is_refused;
+use crate::proto::text::{is_printable_ascii, is_refused};
 use log::LevelFilter;
 use simplelog::{
     CombinedLogger, ConfigBuilder, LevelPadding, SharedLogger, SimpleLogger, WriteLogger,
@@ -48,7 +48,7 @@ pub fn start(path: &Path) -> io::Result<LogFile> {
         .build();
     let level = LevelFilter::Info;
     let mut loggers: Vec<Box<dyn SharedLogger>> =
-        vec![WriteLogger::new(level, config.clone(), log.clone())];
+        vec![WriteLogger::new(level, config.clone(), Line { text: Vec::new(), log: log.clone() })];
     if io::stderr().is_terminal() {
         loggers.push(SimpleLogger::new(level, config));
     }
@@ -122,25 +122,41 @@ impl Gathered {
     }
 }
 
-impl Write for LogFile {
+/// The line under way. It comes in a dozen pieces, and the file is locked for it once.
+struct Line {
+    text: Vec<u8>,
+    log: LogFile,
+}
+
+impl Line {
+    fn gather(&mut self) -> MutexGuard<'_, Gathered> {
+        let mut gathered = self.log.gathered();
+        gathered.bytes.append(&mut self.text);
+        gathered
+    }
+}
+
+impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut gathered = self.gathered();
-        escape(bytes, &mut gathered.bytes);
-        if gathered.bytes.len() >= GATHERED_BYTES {
-            gathered.write_out();
+        escape(bytes, &mut self.text);
+        if bytes == b"\n" {
+            let mut gathered = self.gather();
+            if gathered.bytes.len() >= GATHERED_BYTES {
+                gathered.write_out();
+            }
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.gathered().write_out();
+        self.gather().write_out();
         Ok(())
     }
 }
 
 /// One event is one line: simplelog writes the line end by itself, so only a lone `\n` is one.
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    if bytes == b"\n" || bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
+    if bytes == b"\n" || is_printable_ascii(bytes) {
         return out.extend_from_slice(bytes);
     }
     let (text, end) = match bytes.split_last() {

@@ -84,7 +84,8 @@ pub fn check(line: &[u8]) -> Result<&str, TextFault> {
 
 /// Whether it is the usual line. Sixteen bytes are looked at together, and the last sixteen once
 /// more where they are not whole.
-fn is_printable_ascii(line: &[u8]) -> bool {
+#[must_use]
+pub fn is_printable_ascii(line: &[u8]) -> bool {
     let printable =
         |bytes: &[u8]| bytes.iter().fold(true, |all, b| all & (b' '..=b'~').contains(b));
     let Some(last) = line.last_chunk::<16>() else { return printable(line) };
