@@ -15,10 +15,11 @@ use mms::core::event::{Conn, End, Event, Flow, Input, Trust};
 use mms::core::hub::Rules;
 use mms::core::password::Verifier;
 use mms::engine::{Engine, Load, Output};
+use mms::proto::coded::{self, Sheet};
 use mms::proto::line::{Frame, Framer};
 use mms::proto::name::UserName;
+use mms::proto::plain;
 use mms::proto::reply::Reply;
-use mms::proto::{coded, plain};
 use mms::scram::{Channel, ClientExchange, Keys, Secret};
 use mms::store::disk::Disk;
 use mms::store::spool::{Config, Sync};
@@ -166,11 +167,13 @@ struct World {
     engine: Engine<MemoryDisk>,
     ports: Vec<Port>,
     resumed: Vec<Conn>,
+    sheet: Sheet,
 }
 
 impl World {
     fn new(disk: MemoryDisk, users: usize) -> Self {
-        Self { engine: open(disk, users), ports: vec![], resumed: vec![] }
+        let (ports, resumed, sheet) = (vec![], vec![], Sheet::default());
+        Self { engine: open(disk, users), ports, resumed, sheet }
     }
 
     fn connect(&mut self) -> usize {
@@ -215,7 +218,7 @@ impl World {
     fn turn(&mut self) {
         self.engine.tick(NOW);
         self.engine.commit().expect("memory does not fail");
-        let Self { engine, ports, resumed } = self;
+        let Self { engine, ports, resumed, sheet } = self;
         let said = engine.release(|output| match output {
             Output::Say(conn, tag, reply) => {
                 let port = &mut ports[conn.0 as usize];
@@ -227,7 +230,7 @@ impl World {
                 }
             }
             Output::Letter(conn, letter) => {
-                coded::letter(letter, &mut ports[conn.0 as usize].output);
+                sheet.push(letter, &mut ports[conn.0 as usize].output);
             }
             Output::Show { conn, from, body, showing } => {
                 let port = &mut ports[conn.0 as usize];
