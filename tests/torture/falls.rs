@@ -138,6 +138,14 @@ pub fn power_cut(count: usize, tally: &mut Tally) -> Result<(), Skip> {
     Ok(())
 }
 
+/// What io_getevents(2) writes of a sync that ended with EIO: a `struct io_event`, in the order of
+/// bytes of this machine.
+const FAILED_SYNC: &str = if cfg!(target_endian = "little") {
+    "00000000000000000000000000000000fbffffffffffffff0000000000000000"
+} else {
+    "00000000000000000000000000000000fffffffffffffffb0000000000000000"
+};
+
 /// A write or a sync reports an I/O error: strace puts it into the running server. It must end by
 /// itself, with 74, and say no OK for what it could not store.
 ///
@@ -145,19 +153,25 @@ pub fn power_cut(count: usize, tally: &mut Tally) -> Result<(), Skip> {
 /// go on after its errors may stop the machine (seen: a BUG in its allocator), and a script that
 /// anybody may run must not.
 pub fn io_error(count: usize, tally: &mut Tally) -> Result<(), Skip> {
-    program("strace", &["-qq", "-o", "/dev/null", "true"])?;
+    let able = "inject=io_getevents:poke_exit=@arg4=00";
+    program("strace", &["-qq", "-o", "/dev/null", "-e", able, "true"])?;
     let mut rng = Rng::from_env(3);
     let mut server = Server::start(&readers_and_senders(), &ROOM);
     let mut readers = Readers::new();
     for cycle in 0..count {
         // Once, or from then on: a server that tries again must not get away with it.
-        let call = ["pwrite64", "fdatasync"][cycle % 2];
-        let when = format!("{}{}", 1 + rng.below(5), ["", "+"][cycle / 2 % 2]);
+        let when = format!("{}{}", 1 + rng.below(5), ["", "+"][cycle / 3 % 2]);
+        let inject = match cycle % 3 {
+            0 => format!("pwrite64:error=EIO:when={when}"),
+            1 => format!("fdatasync,io_getevents:error=EIO:when={when}"),
+            // A look at a sync that is under way has no outcome: so from then on.
+            _ => format!("io_getevents:poke_exit=@arg4={FAILED_SYNC}:when={}+", 1 + rng.below(5)),
+        };
         let mut code = None;
         readers.storm(&mut server, cycle, &mut rng, tally, &mut |server, _| {
             let strace = Command::new("strace")
-                .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
-                .args(["-e", &format!("inject={call}:error=EIO:when={when}")])
+                .args(["-qq", "-o", "/dev/null", "-e", "trace=pwrite64,fdatasync,io_getevents"])
+                .args(["-e", &format!("inject={inject}")])
                 .args(["-p", &server.pid().to_string()])
                 .spawn();
             // A panic here would wait for the senders, and they for the server.
@@ -165,7 +179,7 @@ pub fn io_error(count: usize, tally: &mut Tally) -> Result<(), Skip> {
             // It ends with the server.
             _ = strace.map(|mut strace| strace.wait());
         });
-        let what = || format!("it ended with {code:?}, not with 74 ({call}, {when})");
+        let what = || format!("it ended with {code:?}, not with 74 ({inject})");
         tally.holds(code == Some(74), what);
         let words = server.folder.read("stderr");
         tally.holds(words.contains("os error 5"), || format!("it ended and said {words:?}"));
