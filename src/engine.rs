@@ -312,9 +312,10 @@ impl<D: Disk> Engine<D> {
     /// turns write to. Called when everything that could be said was said. A full disk is no error;
     /// after an error the process must end.
     pub fn prepare(&mut self, now: Now, load: Load) -> io::Result<()> {
-        // What is still to be shown may stand in a segment that goes.
-        let unsaid = self.held.len() + self.syncing.len() + self.durable.len();
-        if unsaid == 0 && self.spool.compact_due() {
+        if self.spool.compact_due() {
+            // It is not while the disk is at a sync, and only then something waits. What is still
+            // to be shown might stand in the segment that goes.
+            debug_assert!(self.held.len() + self.syncing.len() + self.durable.len() == 0);
             self.begin(now);
             let hub = &mut self.hub;
             self.spool.compact_step(&mut |ask| match ask {
