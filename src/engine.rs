@@ -21,7 +21,7 @@ use crate::core::password::Verifier;
 use crate::core::record::{LetterId, LetterKind, Location, Record};
 use crate::digits::Count;
 use crate::fault::{Fault, is_planted};
-use crate::limits::MUCH_TO_SAY;
+use crate::limits::{MUCH_TO_SAY, SMALL_TALK};
 use crate::proto::coded::{LetterLine, Tag};
 use crate::proto::command::Verb;
 use crate::proto::line::Limits;
@@ -96,6 +96,8 @@ pub struct Engine<D: Disk> {
     durable: Vec<Action>,
     /// Whether the next commit waits until all is durable.
     patience: Patience,
+    /// How many of those that are held are there by no work of the rules.
+    small_talk: usize,
     tally: Tally,
 }
 
@@ -117,8 +119,8 @@ impl<D: Disk> Engine<D> {
         hub.set_spool(spool.name(), *spool.secret());
         hub.restored(spool.epoch());
         let (held, syncing, durable) = (Vec::new(), Vec::new(), Vec::new());
-        let (patience, tally) = (Patience::Look, Tally::default());
-        let mut engine = Self { hub, spool, held, syncing, durable, patience, tally };
+        let (patience, small_talk, tally) = (Patience::Look, 0, Tally::default());
+        let mut engine = Self { hub, spool, held, syncing, durable, patience, small_talk, tally };
         // The last segment may be full, so that whatever is appended first begins a new one; or
         // its first batch was torn, and marks that older segments still have are missing in it.
         // So all marks are repeated, durably, before an older segment can go.
@@ -153,8 +155,12 @@ impl<D: Disk> Engine<D> {
             // else.
             self.patience = Patience::Wait;
         }
+        let (work, things) = (self.hub.work(), self.held.len());
         let mut turn = Turn { now, journal: &mut self.spool, out: &mut self.held };
         let flow = self.hub.handle(event, &mut turn);
+        if self.hub.work() == work {
+            self.small_talk += self.held.len() - things;
+        }
         if is_planted(Fault::DeliverBeforeSync) {
             let shown = |action: &mut Action| matches!(action, Action::Show { .. });
             self.durable.extend(self.held.extract_if(.., shown));
@@ -205,7 +211,7 @@ impl<D: Disk> Engine<D> {
     /// Whether this turn has gathered so much that lines had better wait for the next one.
     #[must_use]
     pub fn has_enough(&self) -> bool {
-        self.spool.is_batch_full() || self.hub.has_enough()
+        self.spool.is_batch_full() || self.hub.has_enough() || self.small_talk >= SMALL_TALK
     }
 
     /// Whether promises wait for the disk.
@@ -264,6 +270,7 @@ impl<D: Disk> Engine<D> {
         };
         move_all(&mut self.held, to);
         self.hub.rest();
+        self.small_talk = 0;
         Ok(())
     }
 

@@ -148,6 +148,10 @@ pub const WORK_A_SHARE: usize = 1024;
 pub const WORK_BYTES: usize = 1024;
 /// Users of the password file who are looked at for as much work as a letter.
 pub const WORK_LOOKS: usize = 64;
+/// Things that may wait to be said which count as no work, as `help` and its like ask for: what is
+/// more waits unread. They wait for the disk, if it is at a sync, so that without a bound whoever
+/// sends such lines fills the memory, or has more said to him at once than he may have waiting.
+pub const SMALL_TALK: usize = 1024;
 /// Things that a turn has to say from which on it listens once more before it says them: as many
 /// writes take a millisecond, a look takes one system call.
 pub const MUCH_TO_SAY: usize = 256;

@@ -1017,15 +1017,15 @@ fn what_a_turn_does_is_counted_whatever_it_is() {
         ("wholast 5", 1600, 1700),
         ("send nobody hi", 1000, 1200),
         ("block nobody", 1000, 1200),
-        ("help", 20_000, usize::MAX),
+        // No work, but it has to be said.
+        ("help", 1000, 1200),
     ] {
         let mut count = 0;
-        while !house.engine.has_enough() && count < many && count < 30_000 {
+        while !house.engine.has_enough() && count < many {
             house.line(0, line);
             count += 1;
         }
-        let enough = house.engine.has_enough();
-        assert!(count > few && (enough == (many < usize::MAX)), "{count} times {line}");
+        assert!(count > few && house.engine.has_enough(), "{count} times {line}");
         house.run();
         assert!(!house.engine.has_enough(), "the next turn begins anew");
     }

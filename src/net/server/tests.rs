@@ -5,7 +5,7 @@ use crate::core::event::{End, Saved};
 use crate::core::hub::Rules;
 use crate::core::password::Verifier;
 use crate::engine::Engine;
-use crate::limits::{ANSWER_WAIT_MS, ANSWERS_WAITING};
+use crate::limits::{ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES};
 use crate::net::clock::Clock;
 use crate::net::listen;
 use crate::proto::name::UserName;
@@ -433,4 +433,31 @@ fn who_asks_for_more_than_the_disk_takes_waits_for_it() {
         }
     }
     assert!(state.borrow().waited > 5, "{state:?}");
+}
+
+#[test]
+fn who_asks_for_what_is_no_work_waits_for_the_disk_and_is_told_all() {
+    let (mut slow, state) = begin("late-talk", Config::default());
+    let [ann, mut tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
+    heard(&mut tim);
+    state.borrow_mut().late = true;
+    let before = state.borrow().begun;
+    tell(&ann, "send ann one\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    // All answers together are more than may wait for him.
+    let asked = 2 * OUTPUT_CLOSE_BYTES / 445;
+    tell(&tim, &"help\r\n".repeat(asked));
+    let mut turns = 0;
+    slow.turn_until(|_| {
+        turns += 1;
+        state.borrow().waited > 0 || turns > 1000
+    });
+    assert!(turns <= 1000, "nothing bounds what is held");
+    let mut said = String::new();
+    while said.matches("'help <command>'").count() < asked {
+        state.borrow_mut().over = true;
+        slow.turn();
+        said += &heard(&mut tim);
+    }
+    assert_eq!(slow.server.told, 0);
 }
