@@ -3,7 +3,7 @@
 
 use super::{READING, Server, enlist, queue};
 use crate::core::event::{Conn, Event, Trust};
-use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_A_TURN};
+use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_A_TURN, OVER_BESIDE};
 use crate::net::guard::Stranger;
 use crate::net::network::trust;
 use crate::net::ports::Port;
@@ -103,7 +103,9 @@ impl<D: Disk> Server<D> {
         trust: Trust,
         now: Millis,
     ) -> Result<Option<Stranger>, Barred> {
-        if self.ports.len().saturating_sub(self.told) >= self.settings.connections {
+        // Who is over has his descriptor until the disk has what is still to be said.
+        let over = self.told.min(OVER_BESIDE);
+        if self.ports.len().saturating_sub(over) >= self.settings.connections {
             return Err(Barred::Full);
         }
         match trust {

@@ -5,7 +5,7 @@ use crate::core::event::{End, Saved};
 use crate::core::hub::Rules;
 use crate::core::password::Verifier;
 use crate::engine::Engine;
-use crate::limits::{ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES};
+use crate::limits::{ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE};
 use crate::net::clock::Clock;
 use crate::net::listen;
 use crate::proto::name::UserName;
@@ -460,4 +460,29 @@ fn who_asks_for_what_is_no_work_waits_for_the_disk_and_is_told_all() {
         said += &heard(&mut tim);
     }
     assert_eq!(slow.server.told, 0);
+}
+
+#[test]
+fn who_comes_and_goes_while_the_disk_is_at_a_sync_does_not_use_up_the_descriptors() {
+    let (mut slow, state) = begin("late-churn", Config::default());
+    let ann = slow.sign_in("ann");
+    slow.server.settings.connections = 9;
+    state.borrow_mut().late = true;
+    let before = state.borrow().begun;
+    tell(&ann, "send ann one\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    let most = 9 + OVER_BESIDE;
+    for _ in 0..2 * most {
+        let brief = TcpStream::connect(slow.address).unwrap();
+        socket2::SockRef::from(&brief).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(brief);
+        slow.turn();
+        slow.turn();
+    }
+    slow.turn_until(|slow| slow.server.told + 1 >= slow.server.ports.len());
+    assert_eq!(slow.server.ports.len(), most, "the others were turned away");
+    state.borrow_mut().over = true;
+    slow.turn_until(|slow| slow.server.told == 0);
+    assert_eq!(slow.server.ports.len(), 1);
+    slow.sign_in("tim");
 }
