@@ -88,10 +88,12 @@ struct Shown<'a> {
 pub struct Engine<D: Disk> {
     hub: Hub,
     spool: Spool<D>,
-    /// Decided, not durable.
+    /// Decided, not durable; the first of them then.
     held: Vec<Action>,
-    /// Written, and the disk is at it.
+    held_since: Millis,
+    /// Written, and the disk is at it; the first of them was decided then.
     syncing: Vec<Action>,
+    syncing_since: Millis,
     /// Durable, not said.
     durable: Vec<Action>,
     /// Whether the next commit waits until all is durable.
@@ -118,9 +120,18 @@ impl<D: Disk> Engine<D> {
         let (spool, recovery) = Spool::open(disk, config, now.unix_ms, entropy, &mut visit)?;
         hub.set_spool(spool.name(), *spool.secret());
         hub.restored(spool.epoch());
-        let (held, syncing, durable) = (Vec::new(), Vec::new(), Vec::new());
-        let (patience, small_talk, tally) = (Patience::Look, 0, Tally::default());
-        let mut engine = Self { hub, spool, held, syncing, durable, patience, small_talk, tally };
+        let mut engine = Self {
+            hub,
+            spool,
+            held: Vec::new(),
+            held_since: now.mono,
+            syncing: Vec::new(),
+            syncing_since: now.mono,
+            durable: Vec::new(),
+            patience: Patience::Look,
+            small_talk: 0,
+            tally: Tally::default(),
+        };
         // The last segment may be full, so that whatever is appended first begins a new one; or
         // its first batch was torn, and marks that older segments still have are missing in it.
         // So all marks are repeated, durably, before an older segment can go.
@@ -131,7 +142,7 @@ impl<D: Disk> Engine<D> {
             hub.checkpoint(now.unix_ms, spool);
             spool.repeated();
         }
-        let turn = &mut Turn { now, journal: spool, out: held };
+        let turn = &mut Turn { now, journal: spool, out: held, said_until: now.mono };
         hub.hold_orphans(turn);
         for loss in &recovery.losses {
             hub.tell_losses(&loss.letters, turn);
@@ -156,7 +167,9 @@ impl<D: Disk> Engine<D> {
             self.patience = Patience::Wait;
         }
         let (work, things) = (self.hub.work(), self.held.len());
-        let mut turn = Turn { now, journal: &mut self.spool, out: &mut self.held };
+        let said_until = self.said_until(now.mono);
+        let out = &mut self.held;
+        let mut turn = Turn { now, journal: &mut self.spool, out, said_until };
         let flow = self.hub.handle(event, &mut turn);
         if self.hub.work() == work {
             self.small_talk += self.held.len() - things;
@@ -171,11 +184,24 @@ impl<D: Disk> Engine<D> {
     /// Does what has become due.
     pub fn tick(&mut self, now: Now) {
         self.begin(now);
-        self.hub.tick(&mut Turn { now, journal: &mut self.spool, out: &mut self.held });
+        let said_until = self.said_until(now.mono);
+        let out = &mut self.held;
+        self.hub.tick(&mut Turn { now, journal: &mut self.spool, out, said_until });
+    }
+
+    fn said_until(&self, now: Millis) -> Millis {
+        match (self.syncing.is_empty(), self.held.is_empty()) {
+            (false, _) => self.syncing_since,
+            (true, false) => self.held_since,
+            (true, true) => now,
+        }
     }
 
     /// What comes before each event: seldom anything.
     fn begin(&mut self, now: Now) {
+        if self.held.is_empty() {
+            self.held_since = now.mono;
+        }
         if self.spool.needs_way() {
             self.make_way(now);
         }
@@ -269,6 +295,7 @@ impl<D: Disk> Engine<D> {
             _ => &mut self.durable,
         };
         move_all(&mut self.held, to);
+        self.syncing_since = self.held_since;
         self.hub.rest();
         self.small_talk = 0;
         Ok(())

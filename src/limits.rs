@@ -102,6 +102,9 @@ pub const SIGNIN_MS: u64 = 120_000;
 pub const PROBE_AT_MS: [u64; 8] = [10, 50, 250, 1000, 2000, 3000, 4000, PROBE_DEAD_MS];
 /// A first session that has not acknowledged the probe by then is dead, in milliseconds.
 pub const PROBE_DEAD_MS: u64 = 5000;
+/// Pause before it is looked again whether the probe was said, where the disk takes its time, in
+/// milliseconds.
+pub const PROBE_PAUSE_MS: u64 = 250;
 
 /// Letters that may wait for one user.
 pub const MAILBOX_LETTERS: usize = 10_000;

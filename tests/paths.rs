@@ -400,7 +400,8 @@ fn a_name_that_is_reserved_by_now_keeps_what_was_confirmed() {
     hub.restore(&Record::Letter(letter), at, &mut |_| panic!("it was dropped"));
     hub.restored(2);
     let (now, mut out) = (Now { mono: Millis(1), unix_ms: 2 }, vec![]);
-    hub.hold_orphans(&mut Turn { now, journal: &mut Paper, out: &mut out });
+    let said_until = now.mono;
+    hub.hold_orphans(&mut Turn { now, journal: &mut Paper, out: &mut out, said_until });
     let held = Note::Held { user: UserName::once("usage").unwrap(), letters: 1 };
     assert_eq!(out, [Action::Note(held)]);
     assert!(hub.needs("fred", id, at) && hub.needs("usage", id, at));

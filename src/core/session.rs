@@ -82,6 +82,9 @@ pub(super) struct Probe {
     pub(super) first: Conn,
     /// Which of the things said to the first session the notice is.
     pub(super) said: u32,
+    /// When it was decided to say that.
+    pub(super) asked: Millis,
+    /// Since when it can be answered, as far as is known.
     pub(super) since: Millis,
     /// Looks so far.
     pub(super) looks: usize,

@@ -116,6 +116,8 @@ pub struct Turn<'a> {
     pub journal: &'a mut dyn Journal,
     /// What is to be done once the journal is durable.
     pub out: &'a mut Vec<Action>,
+    /// All that was decided before then has been said; now, unless the disk keeps something back.
+    pub said_until: Millis,
 }
 
 /// All users, sessions and mailboxes of one server.

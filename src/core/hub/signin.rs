@@ -7,8 +7,8 @@ use crate::core::password::{Check, Derivation, Password, Verifier};
 use crate::core::record::Record;
 use crate::core::session::{Asked, Claimed, Credit, Probe, Session, Stage};
 use crate::limits::{
-    ALIVE_MS, CHECKS_UNDER_WAY, CHECKS_WAITING, PASSWORD_BYTES, PROBE_AT_MS, ROUNDS_A_SLICE,
-    TRIES_A_CONNECTION,
+    ALIVE_MS, CHECKS_UNDER_WAY, CHECKS_WAITING, PASSWORD_BYTES, PROBE_AT_MS, PROBE_DEAD_MS,
+    PROBE_PAUSE_MS, ROUNDS_A_SLICE, TRIES_A_CONNECTION,
 };
 use crate::proto::coded::Kind;
 use crate::proto::command::Switch;
@@ -100,6 +100,13 @@ impl Checks {
 impl Probe {
     pub(super) fn next_look(&self) -> Option<Millis> {
         PROBE_AT_MS.get(self.looks).map(|&ms| self.since.plus(ms))
+    }
+
+    /// Whether nothing can be concluded from silence: the disk takes so long that the notice was
+    /// not said, or that nobody has looked for an answer when it is time to give up.
+    fn is_unheard(&self, now: Millis, said_until: Millis) -> bool {
+        let gives_up = self.since.plus(PROBE_DEAD_MS) <= now;
+        said_until <= self.asked || (gives_up && now.since(said_until) >= PROBE_DEAD_MS / 2)
     }
 }
 
@@ -364,9 +371,10 @@ impl Hub {
         let name = self.accounts.name(user).clone();
         self.say(first, Reply::SecondSignIn { user: name, address }, turn);
         let said = self.session(first).map_or(0, |session| session.said);
-        let since = turn.now.mono;
+        let (asked, since) = (turn.now.mono, turn.now.mono);
         let Some(session) = self.session_mut(conn) else { return };
-        session.stage = Stage::Probing(Box::new(Probe { user, first, said, since, looks: 0 }));
+        let probe = Probe { user, first, said, asked, since, looks: 0 };
+        session.stage = Stage::Probing(Box::new(probe));
         self.probing.push(conn);
         self.arm(conn);
     }
@@ -377,6 +385,10 @@ impl Hub {
         let Some(session) = self.session_mut(conn) else { return };
         let Stage::Probing(probe) = &mut session.stage else { return };
         let (user, first) = (probe.user, probe.first);
+        if probe.is_unheard(now, turn.said_until) {
+            probe.since = Millis(now.since(Millis(PROBE_AT_MS[probe.looks]))).plus(PROBE_PAUSE_MS);
+            return;
+        }
         while probe.next_look().is_some_and(|when| when <= now) {
             probe.looks += 1;
         }
@@ -403,7 +415,7 @@ impl Hub {
         while let Some(&conn) = self.probing.get(at) {
             let answered = match self.session(conn).map(|session| &session.stage) {
                 Some(Stage::Probing(probe)) if probe.first == first => {
-                    (through.wrapping_sub(probe.said) <= u32::MAX / 2).then_some(probe.since)
+                    (through.wrapping_sub(probe.said) <= u32::MAX / 2).then_some(probe.asked)
                 }
                 _ => None,
             };

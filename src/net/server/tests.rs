@@ -5,7 +5,9 @@ use crate::core::event::{End, Saved};
 use crate::core::hub::Rules;
 use crate::core::password::Verifier;
 use crate::engine::Engine;
-use crate::limits::{ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE};
+use crate::limits::{
+    ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE, PROBE_DEAD_MS,
+};
 use crate::net::clock::Clock;
 use crate::net::listen;
 use crate::proto::name::UserName;
@@ -485,4 +487,38 @@ fn who_comes_and_goes_while_the_disk_is_at_a_sync_does_not_use_up_the_descriptor
     slow.turn_until(|slow| slow.server.told == 0);
     assert_eq!(slow.server.ports.len(), 1);
     slow.sign_in("tim");
+}
+
+#[test]
+fn a_session_that_could_not_be_asked_is_not_taken_for_dead() {
+    let (mut slow, state) = begin("late-probe", Config::default());
+    let [ann, mut tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
+    state.borrow_mut().late = true;
+    let before = state.borrow().begun;
+    tell(&ann, "send ann one\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    let mut second = TcpStream::connect(slow.address).unwrap();
+    second.set_nonblocking(true).unwrap();
+    tell(&second, "signin tim secret\r\n");
+    let ports = slow.server.ports.len();
+    slow.turn_until(|slow| slow.server.ports.len() > ports && slow.server.unread.is_empty());
+    // The check of the password, and then three times as long as one waits for an answer.
+    for _ in 0..3 * PROBE_DEAD_MS {
+        slow.now.mono = slow.now.mono.plus(1);
+        slow.turn();
+    }
+    assert_eq!(heard(&mut tim).matches("signed off").count(), 0);
+    let mut said = String::new();
+    for _ in 0..2 * PROBE_DEAD_MS {
+        state.borrow_mut().over = true;
+        slow.now.mono = slow.now.mono.plus(1);
+        slow.turn();
+        said += &heard(&mut second);
+        if said.contains("already") {
+            break;
+        }
+    }
+    assert!(said.contains("already") && !said.contains("Welcome tim"), "{said}");
+    let to_tim = heard(&mut tim);
+    assert!(to_tim.contains("tries to sign in") && !to_tim.contains("signed off"), "{to_tim}");
 }
