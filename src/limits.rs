@@ -135,7 +135,7 @@ pub const CONNECTIONS: usize = 50_000;
 /// Descriptors kept for everything that is not a connection.
 pub const DESCRIPTORS_KEPT: usize = 64;
 /// Connections that are over, and still keep their descriptors, for which others may come in: at
-/// the limit, whoever leaves makes room at once. What is more has to wait until they are freed,
+/// the limit, whoever leaves makes room at once. The others have to wait until those are freed,
 /// which takes as long as the disk does, or files could not be opened any more.
 pub const OVER_BESIDE: usize = DESCRIPTORS_KEPT / 2;
 /// Connections accepted a turn, so that a flood of them starves nobody.

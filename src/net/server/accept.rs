@@ -37,7 +37,13 @@ impl<D: Disk> Server<D> {
 
     fn accept_at(&mut self, at: usize, now: Now) {
         for _ in 0..ACCEPTS_A_TURN {
+            let short = self.is_short_of_descriptors();
             let Some(door) = self.doors.get_mut(at).filter(|door| door.ready) else { return };
+            if short {
+                door.ready = false;
+                self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
+                return;
+            }
             match door.listener.accept() {
                 Ok((stream, address)) => {
                     let session = door.certificate.as_ref().map(Certificate::session);
@@ -59,6 +65,13 @@ impl<D: Disk> Server<D> {
                 }
             }
         }
+    }
+
+    /// Whether there is a place, but whoever had it still has his descriptor, until the disk has
+    /// what is to be said before he is freed. Then they wait in the kernel's queue, too.
+    fn is_short_of_descriptors(&self) -> bool {
+        let (all, most) = (self.ports.len(), self.settings.connections);
+        all.saturating_sub(self.told) < most && all >= most + OVER_BESIDE
     }
 
     /// `session`: what begins TLS, if it came in by that door.
@@ -103,9 +116,7 @@ impl<D: Disk> Server<D> {
         trust: Trust,
         now: Millis,
     ) -> Result<Option<Stranger>, Barred> {
-        // Who is over has his descriptor until the disk has what is still to be said.
-        let over = self.told.min(OVER_BESIDE);
-        if self.ports.len().saturating_sub(over) >= self.settings.connections {
+        if self.ports.len().saturating_sub(self.told) >= self.settings.connections {
             return Err(Barred::Full);
         }
         match trust {
