@@ -6,12 +6,13 @@ use super::record::{LetterId, Location};
 use crate::proto::coded::Tag;
 use crate::proto::command::Verb;
 use crate::proto::foreign::Foreign;
+use crate::proto::line::Frame;
 use crate::proto::name::UserName;
 use crate::proto::reply::{Farewell, Flushed, Reply};
 use crate::scram::Binding;
 use std::net::IpAddr;
 
-/// A connection's number. Free for reuse once `Closed` was handled.
+/// A connection's number. Free for reuse once [`Action::Free`] was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Conn(pub u32);
 
@@ -155,6 +156,20 @@ pub enum Event<'a> {
     },
     /// The server is to stop.
     Stopping,
+}
+
+impl<'a> Event<'a> {
+    /// What the connection sent, as it was framed.
+    #[must_use]
+    pub fn of_frame(conn: Conn, frame: Frame<'a>) -> Self {
+        match frame {
+            Frame::Line(line) => Self::Line { conn, line, body: None },
+            Frame::Counted(line, body) => Self::Line { conn, line, body: Some(body) },
+            Frame::TooMany(line, bytes) => Self::TextTooLong { conn, line, bytes },
+            Frame::Miscounted => Self::Miscounted { conn },
+            Frame::TooLong => Self::LineTooLong { conn },
+        }
+    }
 }
 
 impl std::fmt::Debug for Event<'_> {

@@ -3,7 +3,7 @@
 
 use mms::core::event::{Conn, End, Event, Flow, Input, Saved};
 use mms::engine::{Engine, Output, SavePassword};
-use mms::proto::line::{Frame, Framer};
+use mms::proto::line::Framer;
 use mms::proto::reply::Reply;
 use mms::proto::telnet::Telnet;
 use mms::proto::{coded, plain};
@@ -115,23 +115,11 @@ impl Port {
         let conn = self.conn;
         while !self.held && !self.gone {
             let (used, frame) = self.framer.next(&self.inbox, engine.limits(conn));
-            let flow = match frame {
-                None => {
-                    self.inbox.drain(..used);
-                    break;
-                }
-                Some(Frame::Line(line)) => {
-                    engine.handle(Event::Line { conn, line, body: None }, now)
-                }
-                Some(Frame::Counted(line, body)) => {
-                    engine.handle(Event::Line { conn, line, body: Some(body) }, now)
-                }
-                Some(Frame::TooMany(line, bytes)) => {
-                    engine.handle(Event::TextTooLong { conn, line, bytes }, now)
-                }
-                Some(Frame::Miscounted) => engine.handle(Event::Miscounted { conn }, now),
-                Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn }, now),
+            let Some(frame) = frame else {
+                self.inbox.drain(..used);
+                break;
             };
+            let flow = engine.handle(Event::of_frame(conn, frame), now);
             self.inbox.drain(..used);
             self.held = flow == Flow::Hold;
         }

@@ -6,7 +6,6 @@ use crate::engine::Engine;
 use crate::limits::{COMMANDS_A_TURN, LINE_BYTES_BEFORE_SIGNIN, READ_BYTES_A_TURN, WORK_A_SHARE};
 use crate::net::ports::{Phase, Port};
 use crate::proto::foreign;
-use crate::proto::line::Frame;
 use crate::store::disk::Disk;
 use crate::time::Now;
 
@@ -174,18 +173,8 @@ fn lines<D: Disk>(
         let limits = engine.limits(conn);
         let (count, frame) = port.framer.next(&input[used..], limits);
         used += count;
-        let flow = match frame {
-            None => break,
-            Some(Frame::Line(line)) => engine.handle(Event::Line { conn, line, body: None }, now),
-            Some(Frame::Counted(line, body)) => {
-                engine.handle(Event::Line { conn, line, body: Some(body) }, now)
-            }
-            Some(Frame::TooMany(line, bytes)) => {
-                engine.handle(Event::TextTooLong { conn, line, bytes }, now)
-            }
-            Some(Frame::Miscounted) => engine.handle(Event::Miscounted { conn }, now),
-            Some(Frame::TooLong) => engine.handle(Event::LineTooLong { conn }, now),
-        };
+        let Some(frame) = frame else { break };
+        let flow = engine.handle(Event::of_frame(conn, frame), now);
         port.fresh = false;
         share.commands -= 1;
         if flow == Flow::Hold {
