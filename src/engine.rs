@@ -147,8 +147,7 @@ impl<D: Disk> Engine<D> {
         for loss in &recovery.losses {
             hub.tell_losses(&loss.letters, turn);
         }
-        spool.commit()?;
-        spool.settle(Patience::Wait)?;
+        spool.commit_now()?;
         spool.losses_told(&recovery.losses)?;
         Ok((engine, recovery))
     }

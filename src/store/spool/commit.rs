@@ -41,8 +41,8 @@ impl<D: Disk> Spool<D> {
         self.remember_failure(outcome)
     }
 
-    /// The same, and waits for it.
-    pub(super) fn commit_now(&mut self) -> io::Result<()> {
+    /// Commits, and waits until that is durable.
+    pub fn commit_now(&mut self) -> io::Result<()> {
         self.commit()?;
         self.settle(Patience::Wait).map(|_| ())
     }
