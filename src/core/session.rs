@@ -131,6 +131,7 @@ pub(super) struct Session {
     pub(super) bytes_before: usize,
 }
 
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(std::mem::offset_of!(Session, heard) == 64);
 
 /// How much more may be shown before the connection's output has drained.

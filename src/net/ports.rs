@@ -121,8 +121,10 @@ pub(super) struct Port {
     mark: Option<Mark>,
 }
 
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(std::mem::offset_of!(Port, said) == 64);
 // The socket of mio is larger where debug assertions are on.
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Port>>() == 256);
 
 /// What a look at a port showed.

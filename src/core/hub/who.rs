@@ -27,6 +27,7 @@ pub(super) struct User {
     pub(super) blocked: Box<[UserId]>,
 }
 
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<User>() == 128);
 
 impl Hub {
