@@ -16,7 +16,7 @@ pub enum Contender {
     Mms,
     /// The bare relay.
     Relay,
-    /// The same, with an answer to each text.
+    /// The same, with an answer to each text; where MMS waits for the disk, it does so as well.
     Answering,
     /// Redis: publish and subscribe; for who is away, a stream a mailbox.
     Redis,
@@ -116,7 +116,10 @@ impl Contender {
         let arguments = match self {
             Self::Mms => return prepare_mms(program, folder, setup),
             Self::Relay | Self::Answering => {
-                let arguments = vec!["bench".into(), "relay".into()];
+                let mut arguments: Vec<String> = words("bench relay").collect();
+                if self == Self::Answering && setup.sync == Sync::Always {
+                    arguments.extend(["--journal".into(), file("journal")]);
+                }
                 return Ok(Start { program, arguments, tells: true });
             }
             Self::Redis => redis(&port, &folder.display().to_string(), setup),

@@ -13,19 +13,28 @@
 //! With answers it is what an answer to each text, and its reader's word for it, cost at least:
 //! the system calls that no server can save who gives the one and wants the other.
 //!
+//! With a journal nothing goes out before the disk has it: the texts of a turn are written to a
+//! file one behind the other, and flushed together. Nobody could find them again, nor make room for
+//! more; the file is gone round and round.
+//!
 //! It ends when its stdin does.
 
 use memchr::memchr;
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 const LISTENER: Token = Token(usize::MAX);
 const STDIN: Token = Token(usize::MAX - 1);
 const READ_BYTES: usize = 64 << 10;
+/// Size of the journal: more than a turn's texts.
+const JOURNAL_BYTES: u64 = 64 << 20;
 
 struct Wire {
     socket: TcpStream,
@@ -45,21 +54,24 @@ struct Relay {
     numbers: Vec<usize>,
     /// Who has something to be written, each once.
     listed: Vec<usize>,
+    journal: Option<Journal>,
 }
 
-/// Relays until stdin ends; tells its address first.
+/// Relays until stdin ends; tells its address first. What it relays is in `journal` before, if
+/// there is one; what stands there now is overwritten.
 ///
 /// # Errors
-/// If it cannot listen.
-pub fn relay(out: &mut dyn Write) -> io::Result<()> {
+/// If it cannot listen, or the journal cannot be written.
+pub fn relay(out: &mut dyn Write, journal: Option<&Path>) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0))?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     // Nobody says anything there, so whatever can be read is the end.
     poll.registry().register(&mut SourceFd(&io::stdin().as_raw_fd()), STDIN, Interest::READABLE)?;
+    let journal = journal.map(Journal::create).transpose()?;
+    let mut relay = Relay { journal, ..Relay::default() };
     writeln!(out, "relay: listening on {}", listener.local_addr()?)?;
     out.flush()?;
-    let mut relay = Relay::default();
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -80,6 +92,9 @@ pub fn relay(out: &mut dyn Write) -> io::Result<()> {
                     }
                 }
             }
+        }
+        if let Some(journal) = &mut relay.journal {
+            journal.flush()?;
         }
         relay.write(poll.registry())?;
     }
@@ -139,6 +154,9 @@ impl Relay {
             (length + 1, number.wrapping_mul(10).wrapping_add(usize::from(digit - b'0')))
         });
         let text = line.get(length + 2..).unwrap_or_default();
+        if let (b'D' | b'B', Some(journal)) = (line[0], &mut self.journal) {
+            journal.batch.extend_from_slice(text);
+        }
         match line[0] {
             kind @ (b'N' | b'R') if number < 1 << 20 => {
                 if let Some(wire) = &mut self.wires[at] {
@@ -203,6 +221,42 @@ impl Relay {
                 registry.reregister(&mut wire.socket, Token(at), interest)?;
             }
         }
+        Ok(())
+    }
+}
+
+/// What keeps the texts, after a fashion.
+struct Journal {
+    file: File,
+    at: u64,
+    /// The texts of this turn.
+    batch: Vec<u8>,
+}
+
+impl Journal {
+    /// All of it is written once, so that a flush has nothing but texts to bring to the disk.
+    fn create(path: &Path) -> io::Result<Self> {
+        let mut file = File::create(path)?;
+        let nothing = vec![0; 1 << 20];
+        for _ in 0..JOURNAL_BYTES / nothing.len() as u64 {
+            file.write_all(&nothing)?;
+        }
+        file.sync_all()?;
+        Ok(Self { file, at: 0, batch: Vec::new() })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let length = self.batch.len() as u64;
+        if self.at + length > JOURNAL_BYTES {
+            self.at = 0;
+        }
+        self.file.write_all_at(&self.batch, self.at)?;
+        self.file.sync_data()?;
+        self.at += length;
+        self.batch.clear();
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use crate::bench::{
 use crate::limits::ROUNDS_LEAST;
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::Write;
+use std::path::PathBuf;
 
 /// Measure how fast this server is on this machine, beside a bare relay and others.
 #[derive(Debug, Args)]
@@ -30,8 +31,9 @@ Each measurement starts a server of its own on a free port of 127.0.0.1 with a f
 and ends it. The server runs on the first processor, the load on the second. CPU is what the
 server's process has used, which varies least. The relay knows neither names nor passwords and
 keeps nothing: it is what handing over bytes costs on this machine. The relay-ok is the same with
-an answer to each text and a word from its reader for each 16th, as MMS has them. Servers of others
-take part where they are installed: redis-server, nats-server, inspircd, ngircd, mosquitto.
+an answer to each text and a word from its reader for each 16th, as MMS has them, and with --sync
+always it flushes texts to a file before they go out. Servers of others take part where they are
+installed: redis-server, nats-server, inspircd, ngircd, mosquitto.
 
 To MMS the load speaks the coded dialect, signs in by SCRAM and acknowledges each 16th letter.
 
@@ -65,7 +67,14 @@ enum Wanted {
     Targets(suite::Targets),
     /// The bare relay
     #[command(hide = true)]
-    Relay,
+    Relay(Relay),
+}
+
+#[derive(Debug, Args)]
+struct Relay {
+    /// Write what is relayed to this file, and flush it, before it goes out
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
 }
 
 /// Half of the users write to the other half, each to a reader of his own
@@ -222,7 +231,7 @@ struct Common {
     /// Bytes of a text, at least 18
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = bytes)]
     bytes: usize,
-    /// When MMS counts a text as stored: never waits for the disk, or always
+    /// When MMS and relay-ok count a text as stored: never waits for the disk, or always
     #[arg(long, value_enum)]
     sync: Option<OnSync>,
     /// How MMS is spoken to
@@ -323,9 +332,8 @@ impl Bench {
         match &self.work {
             None => suite::overview(self.json, out),
             Some(Wanted::Targets(targets)) => targets.run(out),
-            Some(Wanted::Relay) => {
-                relay(out).map_err(|error| Failure::new(Code::Io, format!("relay: {error}")))
-            }
+            Some(Wanted::Relay(Relay { journal })) => relay(out, journal.as_deref())
+                .map_err(|error| Failure::new(Code::Io, format!("relay: {error}"))),
             Some(Wanted::Pairs(Pairs { users, window, common })) => {
                 compare(common, Work::Pairs { window: *window }, *users, out)
             }
