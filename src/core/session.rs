@@ -101,9 +101,9 @@ pub(super) struct Session {
     pub(super) credit: Credit,
     /// The user's password is being changed here.
     pub(super) changing: Option<Box<Changing>>,
-    /// When any byte came last, and whether the client was asked for one since.
+    /// When any byte came last, or it was last looked at why none comes.
     pub(super) stirred: Millis,
-    pub(super) pinged: bool,
+    pub(super) silence: Silence,
     pub(super) dialect: Dialect,
     pub(super) kind: Kind,
     pub(super) trust: Trust,
@@ -133,6 +133,17 @@ pub(super) struct Session {
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(std::mem::offset_of!(Session, heard) == 64);
+
+/// What it means that nothing comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// Nothing: the client was not asked for a sign of life.
+    Usual,
+    /// It is asked; but while the disk is at something else, it does not know yet.
+    Asked,
+    /// It was told, so it is dead if nothing comes for as long again.
+    Told,
+}
 
 /// How much more may be shown before the connection's output has drained.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +188,7 @@ impl Session {
             tag: None,
             proof: None,
             stirred: now,
-            pinged: false,
+            silence: Silence::Usual,
             since: now,
             heard: now,
             armed: Armed::default(),
@@ -195,12 +206,15 @@ impl Session {
     /// A sign of life: whatever came, also if it is a part of something long.
     pub(super) fn stir(&mut self, now: Millis) {
         self.stirred = now;
-        self.pinged = false;
+        self.silence = Silence::Usual;
     }
 
-    /// When the client is asked for a sign of life, or given up.
+    /// When the client is asked for a sign of life, or it is looked at whether there was one.
     pub(super) fn next_ping(&self) -> Millis {
-        self.stirred.plus(if self.pinged { PING_MS + PONG_MS } else { PING_MS })
+        self.stirred.plus(match self.silence {
+            Silence::Usual => PING_MS,
+            Silence::Asked | Silence::Told => PONG_MS / 2,
+        })
     }
 
     /// The prompt that is open in the midst of the session.

@@ -2,7 +2,7 @@
 
 use super::{Hub, Turn};
 use crate::core::event::{Conn, Dialect};
-use crate::core::session::{Session, Stage};
+use crate::core::session::{Session, Silence, Stage};
 use crate::limits::SIGNIN_MS;
 use crate::proto::coded::Kind;
 use crate::proto::reply::{Farewell, Reply};
@@ -54,16 +54,27 @@ impl Hub {
                     let limit_s = self.rules.idle_timeout_s;
                     return self.close(conn, Farewell::Idle { limit_s }, turn);
                 }
-                if session.pinged {
-                    return self.close(conn, Farewell::Unresponsive, turn);
-                }
-                if let Some(session) = self.session_mut(conn) {
-                    session.pinged = true;
-                }
-                self.say(conn, Reply::Ping, turn);
+                self.mind_silence(conn, turn);
             }
             Stage::Probing(_) => self.look_again(conn, turn),
             Stage::Checking | Stage::Leaving(_) => {}
         }
+    }
+    /// Nothing has come from a coded client for so long that it is to be asked whether it is there,
+    /// or given up.
+    fn mind_silence(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        let Some(session) = self.session_mut(conn) else { return };
+        let told = turn.said_until > session.stirred;
+        match session.silence {
+            Silence::Told => return self.close(conn, Farewell::Unresponsive, turn),
+            Silence::Asked if told => session.silence = Silence::Told,
+            Silence::Asked => {}
+            Silence::Usual => {
+                session.silence = Silence::Asked;
+                session.stirred = turn.now.mono;
+                return self.say(conn, Reply::Ping, turn);
+            }
+        }
+        session.stirred = turn.now.mono;
     }
 }

@@ -6,7 +6,8 @@ use crate::core::hub::Rules;
 use crate::core::password::Verifier;
 use crate::engine::Engine;
 use crate::limits::{
-    ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE, PROBE_DEAD_MS,
+    ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE, PING_MS, PONG_MS,
+    PROBE_DEAD_MS,
 };
 use crate::net::clock::Clock;
 use crate::net::listen;
@@ -531,4 +532,44 @@ fn a_session_that_could_not_be_asked_is_not_taken_for_dead() {
     assert!(said.contains("already") && !said.contains("Welcome tim"), "{said}");
     let to_tim = heard(&mut tim);
     assert!(to_tim.contains("tries to sign in") && !to_tim.contains("signed off"), "{to_tim}");
+}
+
+#[test]
+fn a_client_that_could_not_be_told_of_a_ping_is_not_given_up() {
+    let (mut slow, state) = begin("late-ping", Config::default());
+    let ann = slow.sign_in("ann");
+    let mut tim = TcpStream::connect(slow.address).unwrap();
+    tim.set_nonblocking(true).unwrap();
+    tell(&tim, "coded 1\r\nsignin tim listener plain secret\r\n");
+    let mut said = String::new();
+    slow.turn_until(|slow| {
+        slow.now.mono = slow.now.mono.plus(1);
+        said += &heard(&mut tim);
+        said.contains("\n230 ")
+    });
+    state.borrow_mut().late = true;
+    let before = state.borrow().begun;
+    tell(&ann, "send ann one\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    let wait = |slow: &mut Slow<_>, ms| {
+        slow.now.mono = slow.now.mono.plus(ms);
+        slow.turn();
+        slow.turn();
+    };
+    for _ in 0..10 {
+        wait(&mut slow, PING_MS);
+    }
+    assert_eq!(heard(&mut tim), "");
+    // Now it is said, which leaves him time to answer.
+    state.borrow_mut().late = false;
+    state.borrow_mut().over = true;
+    slow.turn();
+    assert!(heard(&mut tim).starts_with("121 ping"));
+    wait(&mut slow, PONG_MS / 2);
+    wait(&mut slow, PONG_MS / 2 - 1);
+    assert_eq!(heard(&mut tim), "");
+    // He is given up if he does not use it.
+    wait(&mut slow, 1);
+    let said = heard(&mut tim);
+    assert!(said.contains("unresponsive"), "{said}");
 }
