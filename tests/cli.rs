@@ -255,7 +255,7 @@ fn told(options: &[&str], environment: &[(&str, &str)]) -> (String, Option<Strin
     let start = Start {
         options: options.iter().map(|&option| option.into()).collect(),
         environment: environment.iter().map(|&(k, v)| (k.into(), v.into())).collect(),
-        descriptors: None,
+        ..Start::default()
     };
     let server = Server::start_as(folder(), start);
     let mut guesser = server.greeted();

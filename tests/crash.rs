@@ -5,9 +5,10 @@
 
 mod support;
 
+use std::process::Command;
 use support::letters::{Leave, Reader, backlog, people, storm, waiting};
 use support::rng::Rng;
-use support::server::{Client, PASSWORD, Server};
+use support::server::{Client, Folder, PASSWORD, Server, Start, eventually, users_file};
 
 const SENDERS: usize = 6;
 const ROUNDS: usize = 20;
@@ -50,6 +51,46 @@ fn nothing_confirmed_is_lost_by_twenty_kills_in_a_row() {
         for reader in [&mut away, &mut present] {
             reader.has_all(&server);
             reader.is_content();
+        }
+    }
+}
+
+/// Where the kernel takes no sync that goes on by itself, the server waits for one as ever.
+#[test]
+fn where_no_sync_can_go_on_by_itself_nothing_confirmed_is_lost_either() {
+    let strace = |inject: &str| -> Vec<String> {
+        let words = "strace -D -qq -f -o calls -e trace=io_setup,io_submit,fdatasync -e";
+        words.split(' ').chain([inject]).map(Into::into).collect()
+    };
+    for (call, error) in [("io_setup", "ENOSYS"), ("io_submit", "EAGAIN")] {
+        let folder = Folder::new();
+        folder.write("users", &users_file(&["fred", "Tim"]));
+        let by = strace(&format!("inject={call}:error={error}"));
+        let mut probe = Command::new(&by[0]);
+        probe.current_dir(folder.path("")).args(&by[1..]).arg("true");
+        if !probe.status().is_ok_and(|status| status.success()) {
+            return println!("SKIP where_no_sync_can_go_on_by_itself…: no strace, or it may not");
+        }
+        let start = Start { by, ..Start::default() };
+        let mut server = Server::start_as(folder, start);
+        let mut fred = server.signed_in("fred");
+        let flushes = |calls: &str| calls.matches("fdatasync(").count();
+        let before = flushes(&server.folder.read("calls"));
+        for n in 0..5 {
+            let answer = fred.ask(&format!("send Tim number {n}"));
+            assert!(answer.contains("will be saved"), "{answer}");
+        }
+        server.kill9();
+        // What writes that file ends a little later.
+        eventually(&format!("{call} that is refused, and a flush for each"), || {
+            let calls = server.folder.read("calls");
+            let refused = calls.lines().any(|it| it.contains(call) && it.contains("INJECTED"));
+            (refused && flushes(&calls) >= before + 5).then_some(())
+        });
+        server.restart();
+        let mut tim = server.signed_in("Tim");
+        for n in 0..5 {
+            tim.expect(&format!("number {n}"));
         }
     }
 }

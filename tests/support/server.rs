@@ -143,6 +143,8 @@ pub struct Start {
     pub environment: Vec<(String, String)>,
     /// The limit on open descriptors, soft and hard.
     pub descriptors: Option<u32>,
+    /// A program that starts it, and becomes it, with the words before `mms`.
+    pub by: Vec<String>,
 }
 
 impl Server {
@@ -338,6 +340,10 @@ fn spawn(folder: &Folder, start: &Start) -> (Child, SocketAddr, Option<(SocketAd
         command.current_dir(&folder.0).env_clear();
         command.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
         command.arg(env!("CARGO_BIN_EXE_mms"));
+    }
+    if let [program, words @ ..] = start.by.as_slice() {
+        command = Command::new(program);
+        command.current_dir(&folder.0).args(words).arg(env!("CARGO_BIN_EXE_mms"));
     }
     command.args(["server", "0", "users"]).args(&start.options);
     if !start.options.iter().any(|option| option == "--spool-reserve") {
