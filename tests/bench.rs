@@ -302,6 +302,7 @@ impl Peer {
                         std::process::exit(3);
                     }
                 }
+                ["PUB", ..] if self.fault == "sulks" => _ = lines.next(),
                 ["PUB", ..] if self.fault == "resets" => {
                     self.readers.lock().unwrap().clear();
                     return SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -364,6 +365,22 @@ fn who_dies_is_noticed_even_while_nothing_happens_and_it_is_told_how() {
         let out = String::from_utf8(output.stdout).unwrap();
         assert!(out.contains("\"mms\",\"users\":3,\"runs\":1,\"signins_per_s\""), "{out}");
     }
+}
+
+#[test]
+fn who_says_nothing_any_more_is_not_waited_for_without_end() {
+    let peer = folder_with_peer("sulks", 1);
+    let path = format!("PATH={}", peer.path("").display());
+    // Longer than a program is waited for elsewhere.
+    let mut command = Command::new("timeout");
+    command.args(["60", "env", &path, env!("CARGO_BIN_EXE_mms"), "bench"]);
+    let arguments = "pairs --users 4 --texts 50 --of mms,nats --json";
+    let output = command.args(arguments.split(' ')).output().unwrap();
+    let (out, err) =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).into();
+    assert_eq!(output.status.code(), Some(69), "{err}");
+    assert!(err.contains("nats failed in run 1 of 1: has said nothing for 15 s"), "{err}");
+    assert!(out.contains("\"mms\",\"users\":4,\"runs\":1"), "{out}");
 }
 
 #[test]

@@ -17,6 +17,9 @@ use std::time::Duration;
 
 /// After so long in which nobody gets in, somebody never will, in nanoseconds.
 const PATIENCE_NS: u64 = 60_000_000_000;
+/// Who is loaded and says nothing for so long will not say anything, in nanoseconds: longer than it
+/// is waited for what is still under way at the end.
+const SILENCE_NS: u64 = 15_000_000_000;
 const READ_BYTES: usize = 64 << 10;
 
 /// One user.
@@ -39,6 +42,8 @@ pub(super) struct Load {
     pub(super) heard: Heard,
     /// Texts sent so far.
     pub(super) sent: u64,
+    /// When something happened last.
+    moved: u64,
     poll: Poll,
     events: Events,
     address: SocketAddr,
@@ -64,6 +69,7 @@ impl Load {
             tongue,
             heard: Heard::default(),
             sent: 0,
+            moved: 0,
             poll: Poll::new().map_err(Trouble::of("cannot set up the load"))?,
             events: Events::with_capacity(4096),
             address: server.address,
@@ -132,7 +138,8 @@ impl Load {
         Ok(())
     }
 
-    /// Waits for at most so long, which are whole milliseconds; then reads all that has come.
+    /// Waits for at most so long, which are whole milliseconds; then reads all that has come. Fails
+    /// if nothing has come for too long.
     pub(super) fn turn(&mut self, most: Duration) -> Result<(), Trouble> {
         self.heard.texts.clear();
         self.heard.taken.clear();
@@ -141,6 +148,13 @@ impl Load {
                 return Err(Trouble::Machine("cannot wait".into(), error));
             }
             _ => self.interrupt.check()?,
+        }
+        let now = self.watch.ns();
+        if !self.events.is_empty() {
+            self.moved = now;
+        } else if now > self.moved + SILENCE_NS {
+            let seconds = SILENCE_NS / 1_000_000_000;
+            return Err(self.trouble(format!("has said nothing for {seconds} s")));
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let mut outcome = Ok(());

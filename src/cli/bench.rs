@@ -37,11 +37,12 @@ installed: redis-server, nats-server, inspircd, ngircd, mosquitto.
 
 To MMS the load speaks the coded dialect, signs in by SCRAM and acknowledges each 16th letter.
 
-A server of others that fails, because it ends or resets a connection, say, is left out of what
-remains of that work and told as failed, with the reason, at once and beside the figures; it has
-none then, for a median of fewer runs is not like the others'. If mms, relay or relay-ok fail, or
-somebody interrupts, it ends there, and who had fewer runs is told with how many. In each case what
-was measured by then is printed, and the exit code tells that something is missing.
+A server of others that fails, because it ends, resets a connection or says nothing for 15 s, is
+left out of what remains of that work and told as failed, with the reason, at once and beside the
+figures; it has none then, for a median of fewer runs is not like the others'. If mms, relay or
+relay-ok fail, or somebody interrupts, it ends there, and who had fewer runs is told with how many.
+In each case what was measured by then is printed, and the exit code tells that something is
+missing.
 
 Exit codes: 64 the command line is wrong; 69 a server does not start or does not do its work; 74
 the machine does not allow it; 130 interrupted.")]
