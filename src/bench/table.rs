@@ -2,7 +2,7 @@
 //! there is not is not shown as one.
 
 use super::contender::Contender;
-use super::contender::Contender::Mms;
+use super::contender::Contender::{Answering, Mms};
 use super::targets::{Aim, Results, TARGETS, Target, Verdict};
 use super::turns::End;
 use std::fmt::Write as _;
@@ -68,10 +68,11 @@ impl Results {
             let mut cells = vec![target.what.into()];
             cells.extend(columns.iter().map(|&who| self.cell(target, who)));
             cells.push(self.tell_aims(target));
-            cells.push(match self.judge(target) {
-                Verdict::Met => "met".into(),
-                Verdict::Missed => "not met".into(),
-                Verdict::Unknown => "not known".into(),
+            cells.push(match (self.judge(target), self.judge_as(target, Answering)) {
+                (Verdict::Met, _) => "met".into(),
+                (Verdict::Missed, Verdict::Missed) => "not met, nor by relay-ok".into(),
+                (Verdict::Missed, _) => "not met".into(),
+                (Verdict::Unknown, _) => "not known".into(),
             });
             text += &row(&cells);
         }
@@ -158,6 +159,22 @@ mod tests {
         assert_eq!(lines[0], "| work | mms | redis | target | reached |");
         let what = TARGETS[0].what;
         assert_eq!(lines[2], format!("| {what} | 0.50 | absent | {AIMS} | not known |"));
+    }
+
+    #[test]
+    fn the_table_tells_whether_a_bare_relay_with_answers_would_miss_it_too() {
+        let of = |figure| {
+            let mut run = Run::default();
+            run.set(Metric::Cpu, figure);
+            run
+        };
+        for (answering, reached) in [(0.6, "not met, nor by relay-ok"), (0.5, "not met")] {
+            let all = [(Mms, 0.9), (Answering, answering), (Relay, 0.3), (Nats, 1.0), (Redis, 1.0)];
+            let runs = all.map(|(who, figure)| ("pairs", who, of(figure)));
+            let table = Results { runs: runs.into(), ..Results::default() }.table();
+            let line = table.lines().nth(2).unwrap();
+            assert!(line.ends_with(&format!("| {reached} |")), "{line}");
+        }
     }
 
     #[test]

@@ -270,9 +270,9 @@ impl Results {
         run.figure(metric)
     }
 
-    fn judge_aim(&self, target: &Target, aim: Aim) -> Option<bool> {
+    fn judge_aim(&self, target: &Target, aim: Aim, whose: Contender) -> Option<bool> {
         let of = |trial, who| self.figure(trial, who, target.metric);
-        let ours = of(target.trial, Mms)?;
+        let ours = of(target.trial, whose)?;
         Some(match aim {
             Aim::AtMostTimes(times, who) => ours <= times * of(target.trial, who)?,
             Aim::AtMostTimesAndFlush(times, who) => {
@@ -282,10 +282,10 @@ impl Results {
             Aim::AtMost(most) => ours <= most,
             Aim::AtLeast(least) => ours >= least,
             Aim::AtMostMore(more, metric) => {
-                ours <= more + self.figure(target.trial, Mms, metric)?
+                ours <= more + self.figure(target.trial, whose, metric)?
             }
             Aim::GrowsAtMostAs(base, who) => {
-                ours / of(base, Mms)? <= of(target.trial, who)? / of(base, who)?
+                ours / of(base, whose)? <= of(target.trial, who)? / of(base, who)?
             }
         })
     }
@@ -294,7 +294,13 @@ impl Results {
     /// only where all the others are met.
     #[must_use]
     pub fn judge(&self, target: &Target) -> Verdict {
-        let verdicts = target.aims.iter().map(|aim| self.judge_aim(target, *aim));
+        self.judge_as(target, Mms)
+    }
+
+    /// The same for another: what the relay that answers misses, its answers alone cost.
+    #[must_use]
+    pub fn judge_as(&self, target: &Target, whose: Contender) -> Verdict {
+        let verdicts = target.aims.iter().map(|aim| self.judge_aim(target, *aim, whose));
         verdicts.fold(Verdict::Met, |so_far, one| match (so_far, one) {
             (Verdict::Missed, _) | (_, Some(false)) => Verdict::Missed,
             (Verdict::Unknown, _) | (_, None) => Verdict::Unknown,
@@ -361,6 +367,24 @@ mod tests {
         assert_eq!(verdict("pairs of 1,000", cpu, &results(&all)), Verdict::Met);
         all[2].3 = 1.21;
         assert_eq!(verdict("pairs of 1,000", cpu, &results(&all)), Verdict::Missed);
+    }
+
+    #[test]
+    fn others_are_judged_as_strictly() {
+        let cpu = Metric::Cpu;
+        let all = [
+            ("pairs of 1,000", Mms, cpu, 1.2),
+            ("pairs of 1,000", Answering, cpu, 0.8),
+            ("pairs of 1,000", Relay, cpu, 0.6),
+            ("pairs", Mms, cpu, 1.0),
+            ("pairs", Answering, cpu, 0.6),
+            ("pairs", Relay, cpu, 0.5),
+        ];
+        let target = TARGETS.iter().find(|one| one.trial == "pairs of 1,000").unwrap();
+        let all = results(&all);
+        assert_eq!(all.judge_as(target, Answering), Verdict::Missed);
+        assert_eq!(all.judge_as(target, Relay), Verdict::Met);
+        assert_eq!(all.judge_as(target, Nats), Verdict::Unknown);
     }
 
     #[test]
