@@ -97,6 +97,9 @@ pub const TRIES_A_CONNECTION: u32 = 3;
 pub const IDLE_TIMEOUT_S: u64 = 1800;
 /// Time to sign in, in milliseconds; waiting in our own queue is not counted.
 pub const SIGNIN_MS: u64 = 120_000;
+/// Parts in which that time is counted: one in which the disk kept from the peer what was said to
+/// him is not counted, so that nobody is sent away before he was greeted, or just then.
+pub const SIGNIN_PARTS: u8 = 4;
 /// When the first session of a user is looked at after a second one tries, in milliseconds after
 /// the attempt: a live machine's kernel answers within 250 ms.
 pub const PROBE_AT_MS: [u64; 8] = [10, 50, 250, 1000, 2000, 3000, 4000, PROBE_DEAD_MS];
@@ -308,6 +311,7 @@ pub const USERS_RETRY_MS: u64 = 20;
 pub const PASSWORD_CHANGES: usize = 64;
 
 const _: () = assert!(TLS_HANDSHAKE_MS < SIGNIN_MS);
+const _: () = assert!(SIGNIN_MS.is_multiple_of(SIGNIN_PARTS as u64));
 const _: () = assert!(LINE_BYTES > BODY_BYTES + 16 + NAME_BYTES);
 const _: () = assert!(LINE_BYTES_BEFORE_SIGNIN > "signin ".len() + NAME_BYTES + 1 + PASSWORD_BYTES);
 const _: () =

@@ -124,11 +124,13 @@ pub(super) struct Session {
     pub(super) binding: Option<Box<Binding>>,
     /// What proves the server to the client that signs in, in base64.
     pub(super) proof: Option<Box<str>>,
-    /// When the time to sign in began; moved on by what was spent waiting for us.
+    /// When this part of the time to sign in began; moved on by what was spent waiting for us.
     pub(super) since: Millis,
     pub(super) armed: Armed,
     /// Bytes of command lines before sign-in.
     pub(super) bytes_before: usize,
+    /// Parts of the time to sign in that are used up.
+    pub(super) parts: u8,
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -195,6 +197,7 @@ impl Session {
             said: 0,
             tries: 0,
             bytes_before: 0,
+            parts: 0,
             away: None,
             wrote_to: None,
             credit: Credit::FULL,

@@ -3,7 +3,7 @@
 use super::{Hub, Turn};
 use crate::core::event::{Conn, Dialect};
 use crate::core::session::{Session, Silence, Stage};
-use crate::limits::SIGNIN_MS;
+use crate::limits::{SIGNIN_MS, SIGNIN_PARTS};
 use crate::proto::coded::Kind;
 use crate::proto::reply::{Farewell, Reply};
 use crate::time::Millis;
@@ -13,7 +13,7 @@ impl Hub {
     fn session_deadline(&self, session: &Session) -> Option<Millis> {
         match &session.stage {
             Stage::Open | Stage::Password(_) | Stage::Proving(_) => {
-                Some(session.since.plus(SIGNIN_MS))
+                Some(session.since.plus(SIGNIN_MS / u64::from(SIGNIN_PARTS)))
             }
             Stage::Probing(probe) => probe.next_look(),
             // Its lines wait: it could not show that it lives.
@@ -46,7 +46,7 @@ impl Hub {
         }
         match &session.stage {
             Stage::Open | Stage::Password(_) | Stage::Proving(_) => {
-                self.close(conn, Farewell::SignInTooSlow { limit_s: SIGNIN_MS / 1000 }, turn);
+                self.mind_slowness(conn, turn);
             }
             Stage::Online(_) => {
                 let idle = self.idle_deadline(session).is_some_and(|when| when <= turn.now.mono);
@@ -60,6 +60,20 @@ impl Hub {
             Stage::Checking | Stage::Leaving(_) => {}
         }
     }
+
+    /// A part of the time to sign in is over. While the disk is at a sync a newcomer does not even
+    /// see the greeting, and it is not his time that passes.
+    fn mind_slowness(&mut self, conn: Conn, turn: &mut Turn<'_>) {
+        let Some(session) = self.session_mut(conn) else { return };
+        if turn.said_until > session.since {
+            session.parts += 1;
+        }
+        session.since = turn.now.mono;
+        if session.parts >= SIGNIN_PARTS {
+            self.close(conn, Farewell::SignInTooSlow { limit_s: SIGNIN_MS / 1000 }, turn);
+        }
+    }
+
     /// Nothing has come from a coded client for so long that it is to be asked whether it is there,
     /// or given up.
     fn mind_silence(&mut self, conn: Conn, turn: &mut Turn<'_>) {

@@ -7,7 +7,7 @@ use crate::core::password::Verifier;
 use crate::engine::Engine;
 use crate::limits::{
     ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE, PING_MS, PONG_MS,
-    PROBE_DEAD_MS,
+    PROBE_DEAD_MS, SIGNIN_MS,
 };
 use crate::net::clock::Clock;
 use crate::net::listen;
@@ -572,4 +572,38 @@ fn a_client_that_could_not_be_told_of_a_ping_is_not_given_up() {
     wait(&mut slow, 1);
     let said = heard(&mut tim);
     assert!(said.contains("unresponsive"), "{said}");
+}
+
+#[test]
+fn a_newcomer_whom_the_disk_keeps_from_being_greeted_is_not_sent_away() {
+    let (mut slow, state) = begin("late-greeting", Config::default());
+    let ann = slow.sign_in("ann");
+    state.borrow_mut().late = true;
+    let before = state.borrow().begun;
+    tell(&ann, "send ann one\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    let mut tim = TcpStream::connect(slow.address).unwrap();
+    tim.set_nonblocking(true).unwrap();
+    let ports = slow.server.ports.len();
+    slow.turn_until(|slow| slow.server.ports.len() > ports);
+    let pass = |slow: &mut Slow<_>, ms: u64| {
+        for _ in 0..ms / 1000 {
+            slow.now.mono = slow.now.mono.plus(1000);
+            slow.turn();
+        }
+    };
+    pass(&mut slow, 3 * SIGNIN_MS);
+    assert_eq!(heard(&mut tim), "");
+    // Now he is greeted, which leaves him most of the time.
+    state.borrow_mut().late = false;
+    state.borrow_mut().over = true;
+    slow.turn();
+    let said = heard(&mut tim);
+    assert!(said.contains("Welcome to MMS") && !said.contains("goodbye"), "{said}");
+    pass(&mut slow, SIGNIN_MS / 2);
+    assert_eq!(heard(&mut tim), "");
+    // He is sent away if he does not use it.
+    pass(&mut slow, SIGNIN_MS);
+    let said = heard(&mut tim);
+    assert!(said.contains("nobody signed in within 120 s"), "{said}");
 }
