@@ -12,7 +12,8 @@
 //!
 //! ```text
 //! wait    until a socket, a signal or the nearest deadline wants something
-//! now     the clocks, read once for the whole turn
+//! now     the clocks, read once for the whole turn, and once behind it: what takes long, because
+//!         of the disk say, is not counted as time of the peers
 //! read    every ready port, bounded each so that none starves the others; lines become events
 //! decide  the hub handles each event: replies and records gather in memory; if they are many, the
 //!         turn reads and decides once more, so that each reader is written to once

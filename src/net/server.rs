@@ -20,7 +20,9 @@ use crate::core::deadlines::Deadlines;
 use crate::core::event::{Conn, End, Event, Input, Saved};
 use crate::core::password::Verifier;
 use crate::engine::{Engine, Load, SavePassword};
-use crate::limits::{CERTIFICATE_LOOK_MS, READ_BYTES_A_TURN, STOP_MS, TLS_HANDSHAKES_A_TURN};
+use crate::limits::{
+    CERTIFICATE_LOOK_MS, LONG_TURN_MS, READ_BYTES_A_TURN, STOP_MS, TLS_HANDSHAKES_A_TURN,
+};
 use crate::proto::coded::Sheet;
 use crate::proto::name::UserName;
 use crate::store::disk::Disk;
@@ -227,8 +229,7 @@ impl<D: Disk> Server<D> {
         let mut now = clock.now();
         loop {
             self.wait(&mut events, now)?;
-            now = clock.now();
-            self.turn(&mut events, now, &mut outside)?;
+            now = self.turn_by(&|| clock.now(), &mut events, &mut outside)?;
             let told_all = self.ports.is_empty() && self.news.is_empty();
             if self.stop_at.is_some_and(|at| told_all || at <= now.mono) {
                 break;
@@ -275,6 +276,19 @@ impl<D: Disk> Server<D> {
             }
             other => other,
         }
+    }
+
+    /// A turn, and what follows from how long it took. Tells when it began.
+    fn turn_by(
+        &mut self,
+        clock: &dyn Fn() -> Now,
+        events: &mut Events,
+        outside: &mut Outside<'_>,
+    ) -> io::Result<Now> {
+        let now = clock();
+        self.turn(events, now, outside)?;
+        self.make_up_for(clock().mono.since(now.mono));
+        Ok(now)
     }
 
     fn turn(&mut self, events: &mut Events, now: Now, outside: &mut Outside<'_>) -> io::Result<()> {
@@ -381,6 +395,13 @@ impl<D: Disk> Server<D> {
         }
         if event.is_writable() && port.wants_write {
             enlist(&mut self.dirty, conn, &mut port.dirty);
+        }
+    }
+
+    /// The turn has taken so long, and all that was timed in it was timed as of its begin.
+    fn make_up_for(&mut self, ms: u64) {
+        if ms >= LONG_TURN_MS {
+            self.ports.iter_mut().for_each(|(_, port)| port.make_up_for(ms));
         }
     }
 

@@ -103,6 +103,7 @@ mod tests {
     use super::super::{News, Outside, tests};
     use super::*;
     use crate::core::event::Saved;
+    use crate::limits::TLS_HANDSHAKE_MS;
     use crate::net::clock::Clock;
     use crate::net::listen;
     use crate::net::tls::Certificate;
@@ -171,6 +172,30 @@ mod tests {
         server.look(&mut events, Some(Duration::ZERO)).unwrap();
         tests::turn(&mut server, &mut events, clock.now());
         assert!(server.ports.is_empty() && server.news.is_empty());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_handshake_does_not_take_longer_because_a_turn_did() {
+        let folder = std::env::temp_dir().join(format!("mms-shake-long-{}", std::process::id()));
+        let mut now = Clock::start().now();
+        let (mut server, address) = server(&folder, now);
+        let _half = TcpStream::connect(address).unwrap();
+        let mut events = Events::with_capacity(9);
+        while server.ports.is_empty() {
+            server.look(&mut events, None).unwrap();
+            // Already in the turn in which it comes in.
+            now = tests::long_turn(&mut server, &mut events, now, TLS_HANDSHAKE_MS);
+        }
+        now = tests::long_turn(&mut server, &mut events, now, TLS_HANDSHAKE_MS);
+        let after = |ms| Now { mono: now.mono.plus(ms), ..now };
+        let shakes = |server: &Server<_>| {
+            server.ports.iter().all(|(_, port)| matches!(port.phase, Phase::Handshaking { .. }))
+        };
+        tests::turn(&mut server, &mut events, after(TLS_HANDSHAKE_MS - 1));
+        assert!(shakes(&server));
+        tests::turn(&mut server, &mut events, after(TLS_HANDSHAKE_MS));
+        assert!(!shakes(&server));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use crate::core::password::Verifier;
 use crate::engine::Engine;
 use crate::limits::{
     ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE, PING_MS, PONG_MS,
-    PROBE_DEAD_MS, SIGNIN_MS,
+    PROBE_DEAD_MS, SIGNIN_MS, STALLED_MS,
 };
 use crate::net::clock::Clock;
 use crate::net::listen;
@@ -54,6 +54,26 @@ pub(super) fn turn<D: Disk>(server: &mut Server<D>, events: &mut Events, now: No
         save: &mut |_| Saved::Failed,
     };
     server.turn(events, now, &mut outside).unwrap();
+}
+
+/// The same, but it takes so long.
+pub(super) fn long_turn<D: Disk>(
+    server: &mut Server<D>,
+    events: &mut Events,
+    now: Now,
+    ms: u64,
+) -> Now {
+    let mut outside = Outside {
+        reload: &mut || None,
+        renew: &mut || None,
+        inspect: &mut |_| (),
+        save: &mut |_| Saved::Failed,
+    };
+    let end = Now { mono: now.mono.plus(ms), ..now };
+    let times = RefCell::new(vec![end, now]);
+    let clock = || times.borrow_mut().pop().expect("a look before and one after it");
+    assert_eq!(server.turn_by(&clock, events, &mut outside).unwrap().mono, now.mono);
+    end
 }
 
 /// A server with its time, a turn at a time.
@@ -606,4 +626,29 @@ fn a_newcomer_whom_the_disk_keeps_from_being_greeted_is_not_sent_away() {
     pass(&mut slow, SIGNIN_MS);
     let said = heard(&mut tim);
     assert!(said.contains("nobody signed in within 120 s"), "{said}");
+}
+
+#[test]
+fn who_could_not_be_written_to_in_a_long_turn_is_not_taken_for_stalled() {
+    let mut slow = Slow::begin("long-turn", Sync::Never);
+    let ann = slow.sign_in("ann");
+    socket2::SockRef::from(&ann).set_recv_buffer_size(4096).unwrap();
+    for (_, port) in &slow.server.ports {
+        socket2::SockRef::from(&port.stream).set_send_buffer_size(4096).unwrap();
+    }
+    tell(&ann, &"help\r\n".repeat(200));
+    let pending = |slow: &Slow<_>| slow.server.ports.iter().any(|(_, port)| port.pending() > 0);
+    // Already in the turn in which nothing more goes, and in one after it.
+    while !pending(&slow) {
+        slow.server.look(&mut slow.events, Some(Duration::ZERO)).unwrap();
+        slow.now = long_turn(&mut slow.server, &mut slow.events, slow.now, STALLED_MS);
+        slow.between_turns();
+    }
+    slow.now = long_turn(&mut slow.server, &mut slow.events, slow.now, STALLED_MS);
+    slow.turn();
+    assert!(pending(&slow) && slow.server.news.is_empty(), "{:?}", slow.server.news);
+    // Not even later does he take anything.
+    slow.now.mono = slow.now.mono.plus(STALLED_MS);
+    slow.turn();
+    assert!(matches!(slow.server.news[..], [News::Closed(_, End::Stalled)]));
 }
