@@ -508,19 +508,6 @@ impl Port {
         [closing, stalled, observe].into_iter().flatten().min()
     }
 
-    /// For so long it could neither be heard nor written to.
-    pub(super) fn make_up_for(&mut self, ms: u64) {
-        match &mut self.phase {
-            Phase::Handshaking { until } | Phase::Draining { until, .. } => *until = until.plus(ms),
-            Phase::Witnessing { quiet_since, until } => {
-                *quiet_since = quiet_since.map(|since| since.plus(ms));
-                *until = until.plus(ms);
-            }
-            Phase::Open | Phase::Flushing { .. } | Phase::Gone(_) => {}
-        }
-        self.stalled_since = self.stalled_since.map(|since| since.plus(ms));
-    }
-
     /// Its deadline may have come.
     pub(super) fn due(&mut self, now: Millis) -> Seen {
         if self.stalled_since.is_some_and(|since| now.since(since) >= STALLED_MS) {
