@@ -21,7 +21,7 @@ use crate::core::password::Verifier;
 use crate::core::record::{LetterId, LetterKind, Location, Record};
 use crate::digits::Count;
 use crate::fault::{Fault, is_planted};
-use crate::limits::{MUCH_TO_SAY, SMALL_TALK};
+use crate::limits::{MUCH_TO_SAY, SLOW_SYNC_MS, SMALL_TALK};
 use crate::proto::coded::{LetterLine, Tag};
 use crate::proto::command::Verb;
 use crate::proto::line::Limits;
@@ -94,6 +94,8 @@ pub struct Engine<D: Disk> {
     /// Written, and the disk is at it; the first of them was decided then.
     syncing: Vec<Action>,
     syncing_since: Millis,
+    /// The operator was told that it takes its time.
+    slow_told: bool,
     /// Durable, not said.
     durable: Vec<Action>,
     /// Whether the next commit waits until all is durable.
@@ -127,6 +129,7 @@ impl<D: Disk> Engine<D> {
             held_since: now.mono,
             syncing: Vec::new(),
             syncing_since: now.mono,
+            slow_told: false,
             durable: Vec::new(),
             patience: Patience::Look,
             small_talk: 0,
@@ -183,9 +186,22 @@ impl<D: Disk> Engine<D> {
     /// Does what has become due.
     pub fn tick(&mut self, now: Now) {
         self.begin(now);
+        if self.slow_at().is_some_and(|at| at <= now.mono) {
+            self.slow_told = true;
+            let seconds = now.mono.since(self.syncing_since) / 1000;
+            warn!(
+                "the disk is at a sync for {seconds} s: until it is done nobody is told anything"
+            );
+        }
         let said_until = self.said_until(now.mono);
         let out = &mut self.held;
         self.hub.tick(&mut Turn { now, journal: &mut self.spool, out, said_until });
+    }
+
+    /// When the operator is told that the disk takes its time, unless he was.
+    fn slow_at(&self) -> Option<Millis> {
+        let waits = self.spool.is_syncing() && !self.slow_told;
+        waits.then(|| self.syncing_since.plus(SLOW_SYNC_MS))
     }
 
     fn said_until(&self, now: Millis) -> Millis {
@@ -230,7 +246,7 @@ impl<D: Disk> Engine<D> {
             (false, false) => Some(Millis(0)),
             (false, true) => self.spool.prepare_at(),
         };
-        [self.hub.deadline(), prepare_at].into_iter().flatten().min()
+        [self.hub.deadline(), self.slow_at(), prepare_at].into_iter().flatten().min()
     }
 
     /// Whether this turn has gathered so much that lines had better wait for the next one.
@@ -279,6 +295,9 @@ impl<D: Disk> Engine<D> {
         let patience = if self.has_enough() { Patience::Wait } else { self.patience };
         if self.spool.settle(patience)? == Progress::UnderWay {
             return Ok(());
+        }
+        if std::mem::take(&mut self.slow_told) {
+            info!("the disk goes on");
         }
         move_all(&mut self.syncing, &mut self.durable);
         // A smaller journal needs a moment in which all is said.

@@ -12,8 +12,8 @@
 //!
 //! ```text
 //! wait    until a socket, a signal or the nearest deadline wants something
-//! now     the clocks, read once for the whole turn; what it takes if it has to wait for the disk is
-//!         left out of all later times
+//! now     the clocks, read once for the whole turn; what it takes if it has to wait for the disk
+//!         is left out of all later times
 //! read    every ready port, bounded each so that none starves the others; lines become events
 //! decide  the hub handles each event: replies and records gather in memory; if they are many, the
 //!         turn reads and decides once more, so that each reader is written to once

@@ -236,8 +236,10 @@ pub const SOURCES: usize = 65_536;
 pub const BARS_LOGGED_MS: u64 = 10_000;
 /// How often it is looked at whether the certificate is still valid, in milliseconds.
 pub const CERTIFICATE_LOOK_MS: u64 = 6 * 3_600_000;
-/// A turn that takes so long was kept by the disk, in milliseconds: what peers have to do in a given
-/// time they are not late with, for nobody could hear them meanwhile.
+/// A sync that takes so long is told to the operator, in milliseconds.
+pub const SLOW_SYNC_MS: u64 = 5000;
+/// A turn that takes so long was kept by the disk, in milliseconds: what peers have to do in a
+/// given time they are not late with, for nobody could hear them meanwhile.
 pub const LONG_TURN_MS: u64 = 1000;
 /// How long to wait before accepting again when descriptors are used up, in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 1000;

@@ -161,6 +161,8 @@ impl<D: Disk> Server<D> {
         if let Some(bell) = engine.sync_in_background() {
             let mut bell = SourceFd(&bell.as_raw_fd());
             poll.registry().register(&mut bell, SYNCED, Interest::READABLE)?;
+        } else if engine.syncs() {
+            info!("the kernel takes no sync in the background: all wait for each");
         }
         let wishes = Wishes::register(poll.registry(), SIGNALS)?;
         let mut server = Self {

@@ -7,7 +7,7 @@ use crate::core::password::Verifier;
 use crate::engine::Engine;
 use crate::limits::{
     ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE, PING_MS, PONG_MS,
-    PROBE_DEAD_MS, SIGNIN_MS, STALLED_MS,
+    PROBE_DEAD_MS, SIGNIN_MS, SLOW_SYNC_MS, STALLED_MS,
 };
 use crate::net::clock::Clock;
 use crate::net::listen;
@@ -553,6 +553,27 @@ fn a_session_that_could_not_be_asked_is_not_taken_for_dead() {
     assert!(said.contains("already") && !said.contains("Welcome tim"), "{said}");
     let to_tim = heard(&mut tim);
     assert!(to_tim.contains("tries to sign in") && !to_tim.contains("signed off"), "{to_tim}");
+}
+
+#[test]
+fn the_operator_is_told_once_that_the_disk_takes_its_time() {
+    let (mut slow, state) = begin("late-told", Config::default());
+    let ann = slow.sign_in("ann");
+    for _ in 0..2 {
+        state.borrow_mut().late = true;
+        let before = state.borrow().begun;
+        tell(&ann, "send tim one\r\n");
+        slow.turn_until(|_| state.borrow().begun == before + 1);
+        let at = |slow: &Slow<_>, ms| slow.now.mono.plus(ms);
+        assert_eq!(slow.server.engine.deadline(), Some(at(&slow, SLOW_SYNC_MS)));
+        slow.now.mono = at(&slow, SLOW_SYNC_MS);
+        slow.turn();
+        let next = slow.server.engine.deadline();
+        assert!(next.is_none_or(|next| next > at(&slow, SLOW_SYNC_MS)), "once: {next:?}");
+        state.borrow_mut().late = false;
+        state.borrow_mut().over = true;
+        slow.turn();
+    }
 }
 
 #[test]
