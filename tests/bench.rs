@@ -7,7 +7,7 @@ mod support;
 use socket2::SockRef;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -278,6 +278,9 @@ fn the_peer() {
     }
 }
 
+/// One that hoards hands nothing on before a writer has been silent for so long.
+const HOARDED: Duration = Duration::from_millis(500);
+
 /// What the connections of [`the_peer`] share.
 struct Peer {
     fault: String,
@@ -287,8 +290,18 @@ struct Peer {
 
 impl Peer {
     fn serve(&self, mut stream: &TcpStream) {
-        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        let hoards = self.fault == "hoards";
+        stream.set_read_timeout(hoards.then_some(HOARDED)).unwrap();
+        let (mut lines, mut hoard) = (BufReader::new(stream).lines(), Vec::new());
         while let Some(line) = lines.next() {
+            let line = match line {
+                Ok(line) => line,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    hoard.drain(..).for_each(|(to, text): (String, String)| self.hand(&to, &text));
+                    continue;
+                }
+                Err(_) => return,
+            };
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
                 ["SUB", subject, _] => {
@@ -307,15 +320,17 @@ impl Peer {
                     self.readers.lock().unwrap().clear();
                     return SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
                 }
-                ["PUB", subject, length] => {
-                    let text = lines.next().unwrap();
-                    let readers = self.readers.lock().unwrap();
-                    let message = format!("MSG {subject} 1 {length}\r\n{text}\r\n");
-                    (&readers[subject]).write_all(message.as_bytes()).unwrap();
-                }
+                ["PUB", to, _] if hoards => hoard.push((to.into(), lines.next().unwrap().unwrap())),
+                ["PUB", to, _] => self.hand(to, &lines.next().unwrap().unwrap()),
                 _ => {}
             }
         }
+    }
+
+    fn hand(&self, to: &str, text: &str) {
+        let readers = self.readers.lock().unwrap();
+        let message = format!("MSG {to} 1 {}\r\n{text}\r\n", text.len());
+        (&readers[to]).write_all(message.as_bytes()).unwrap();
     }
 }
 
@@ -381,6 +396,27 @@ fn who_says_nothing_any_more_is_not_waited_for_without_end() {
     assert_eq!(output.status.code(), Some(69), "{err}");
     assert!(err.contains("nats failed in run 1 of 1: has said nothing for 15 s"), "{err}");
     assert!(out.contains("\"mms\",\"users\":4,\"runs\":1"), "{out}");
+}
+
+#[test]
+fn what_comes_only_behind_the_end_has_taken_its_time_as_well() {
+    for (work, figures) in [
+        ("rate --users 2 --per-second 1000 --secs 0.1", &["p50_us", "max_us"][..]),
+        ("signins --count 400", &["alone_max_us", "others_max_us"]),
+    ] {
+        let (folder, peer) = (Folder::new(), folder_with_peer("hoards", 1));
+        let mut command = bench(&folder, work);
+        command.env("PATH", peer.path("")).args(["--of", "nats", "--json"]);
+        let output = run(&mut command);
+        let (out, err) =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).into();
+        assert_eq!((output.status.code(), err.as_str()), (Some(0), ""));
+        let one = object(out.trim_end());
+        for name in figures {
+            let us: f64 = one[*name].parse().unwrap();
+            assert!(us >= HOARDED.as_micros() as f64, "{name}: {out}");
+        }
+    }
 }
 
 #[test]

@@ -194,14 +194,22 @@ impl Stage<'_> {
         }
     }
 
-    /// Waits for what is still under way of `wanted`; notes what never comes.
-    fn drain(&mut self, mut count: u64, wanted: u64) -> Result<(), Trouble> {
+    /// Waits for what is still under way of `wanted`, for what was held up to the end took longest;
+    /// notes what never comes.
+    fn drain(
+        &mut self,
+        mut count: u64,
+        wanted: u64,
+        mut latency: Histogram,
+    ) -> Result<(), Trouble> {
         let begin = self.load.watch.ns();
         while count < wanted && self.load.watch.ns() - begin < PATIENCE_NS {
             self.load.turn(Duration::from_millis(50))?;
+            self.load.note(&mut latency);
             count += self.load.heard.texts.len() as u64;
             self.load.write_all()?;
         }
+        self.run.set_latency(latency);
         self.run.set(Metric::Missing, wanted as f64 - count as f64);
         Ok(())
     }
@@ -232,8 +240,7 @@ impl Stage<'_> {
             self.load.write_all()?;
         }
         self.end(&begun, count)?;
-        self.run.set_latency(latency);
-        self.drain(count, self.load.sent - begun.sent)
+        self.drain(count, self.load.sent - begun.sent, latency)
     }
 
     pub(super) fn fan_out(&mut self, window: usize) -> Result<(), Trouble> {
@@ -261,8 +268,7 @@ impl Stage<'_> {
             self.load.write_all()?;
         }
         self.end(&begun, count)?;
-        self.run.set_latency(latency);
-        self.drain(count, (self.load.sent - begun.sent) * copies)
+        self.drain(count, (self.load.sent - begun.sent) * copies, latency)
     }
 
     /// The load is woken by what comes and each millisecond, and sends what is due by then.
@@ -283,8 +289,7 @@ impl Stage<'_> {
             self.load.write_all()?;
         }
         self.end(&begun, count)?;
-        self.run.set_latency(latency);
-        self.drain(count, self.load.sent - begun.sent)
+        self.drain(count, self.load.sent - begun.sent, latency)
     }
 
     pub(super) fn offline(&mut self, window: usize) -> Result<(), Trouble> {
@@ -341,8 +346,7 @@ impl Stage<'_> {
         let mut others = Others::begin(&self.load);
         let rest = users.end..2 + count;
         self.load.sign_in(rest, SIGN_INS_BESIDE, &mut |load| others.turn(load))?;
-        self.note_others(&others);
-        Ok(())
+        self.note_others(others)
     }
 
     /// What texts of the two take while nothing else happens.
@@ -353,14 +357,33 @@ impl Stage<'_> {
             alone.turn(&mut self.load);
             self.load.write_all()?;
         }
+        self.hear_out(&mut alone)?;
         self.run.set(Metric::AloneP99, alone.latency.permille_ns(990) as f64 / 1e3);
         self.run.set(Metric::AloneMost, alone.latency.most_ns() as f64 / 1e3);
         Ok(())
     }
 
-    fn note_others(&mut self, others: &Others) {
+    fn note_others(&mut self, mut others: Others) -> Result<(), Trouble> {
+        self.hear_out(&mut others)?;
         self.run.set(Metric::OthersP99, others.latency.permille_ns(990) as f64 / 1e3);
         self.run.set(Metric::OthersMost, others.latency.most_ns() as f64 / 1e3);
+        Ok(())
+    }
+
+    /// Waits for what the two still have under way: what was held up to the end took longest.
+    fn hear_out(&mut self, others: &mut Others) -> Result<(), Trouble> {
+        let begin = self.load.watch.ns();
+        while others.latency.count() < others.sent {
+            if self.load.watch.ns() - begin > PATIENCE_NS {
+                let missing = others.sent - others.latency.count();
+                let what = format!("u1 has not heard {missing} of the texts for him");
+                return Err(Trouble::Server(self.server.who, what));
+            }
+            self.load.write_all()?;
+            self.load.turn(Duration::from_millis(50))?;
+            others.hear(&self.load);
+        }
+        Ok(())
     }
 
     pub(super) fn backlog(&mut self, letters: usize) -> Result<(), Trouble> {
@@ -380,8 +403,7 @@ impl Stage<'_> {
         }
         self.end(&begun, count)?;
         self.run.set(Metric::Missing, letters as f64 - count as f64);
-        self.note_others(&others);
-        Ok(())
+        self.note_others(others)
     }
 
     fn is_late(&self, begun: &Begun) -> bool {
@@ -411,26 +433,33 @@ impl Stage<'_> {
 /// user 1.
 struct Others {
     begin: u64,
+    /// The last millisecond in which one was due.
     posted: u64,
+    sent: u64,
     latency: Histogram,
 }
 
 impl Others {
     fn begin(load: &Load) -> Self {
-        Self { begin: load.watch.ns(), posted: 0, latency: Histogram::default() }
+        Self { begin: load.watch.ns(), posted: 0, sent: 0, latency: Histogram::default() }
     }
 
     /// Notes what user 1 has heard in this turn, and posts what is due.
     fn turn(&mut self, load: &mut Load) {
+        self.hear(load);
         let now = load.watch.ns();
-        let heard =
-            load.heard.texts.iter().filter(|(user, sent)| *user == 1 && *sent >= self.begin);
-        heard.for_each(|(_, sent)| self.latency.add(now - sent));
         // One at a time: who was held up himself does not make up for it.
         let due = (now - self.begin) / OTHERS_EACH_NS;
         if due > self.posted {
             self.posted = due;
+            self.sent += 1;
             load.post(0, 1);
         }
+    }
+
+    fn hear(&mut self, load: &Load) {
+        let now = load.watch.ns();
+        let heard = load.heard.texts.iter().filter(|(user, _)| *user == 1);
+        heard.for_each(|(_, sent)| self.latency.add(now - sent));
     }
 }
