@@ -392,7 +392,12 @@ fn compare_as(common: &Common, setup: &Setup, out: &mut dyn Write) -> Result<(),
         false => table(setup.work, &turns),
     };
     put(out, &text)?;
-    outcome(&turns.failed.iter().collect::<Vec<_>>(), turns.end)
+    outcome(&turns.failed.iter().collect::<Vec<_>>(), turns.end)?;
+    if turns.medians.is_empty() {
+        let message = "nobody of them can be measured here";
+        return Err(Failure::new(Code::Unavailable, message));
+    }
+    Ok(())
 }
 
 /// What is to be told at the end of what was measured: nothing if nobody failed.
