@@ -165,6 +165,28 @@ fn what_waits_is_read_and_read_back() {
 }
 
 #[test]
+fn a_folder_may_be_named_from_where_one_is() {
+    let folder = Folder::new();
+    for name in [".", ""] {
+        let mut command = bench(&folder, "idle --users 2 --secs 0.01");
+        command.current_dir(folder.path("")).env("TMPDIR", name);
+        let output = run(&mut command);
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), err.as_str()), (Some(0), ""), "{name:?}");
+    }
+    assert_eq!(left_behind(&folder), [""; 0]);
+}
+
+#[test]
+fn nothing_measured_is_no_success() {
+    let folder = Folder::new();
+    let output = run(&mut bench(&folder, "replay --letters 5 --of relay,redis"));
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(69), 0), "{err}");
+    assert!(err.ends_with("\nmms: nobody of them can be measured here\n"), "{err}");
+}
+
+#[test]
 fn who_is_not_installed_or_cannot_do_it_is_left_out_and_told() {
     let folder = Folder::new();
     // Without a PATH it is looked for where only servers are.

@@ -27,7 +27,12 @@ impl Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("mms-bench-{}-{next}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        // The server works in it, so that a name that counts from here would lead it elsewhere. One
+        // that is set and empty is none.
+        let place = Some(std::env::temp_dir()).filter(|place| !place.as_os_str().is_empty());
+        let path = std::path::absolute(place.unwrap_or_else(|| "/tmp".into()))
+            .map_err(Trouble::of("no folder for temporary files"))?
+            .join(name);
         // Some servers change to a user of their own, and read their configuration then.
         fs::DirBuilder::new()
             .mode(0o711)
