@@ -94,6 +94,8 @@ pub struct Engine<D: Disk> {
     /// Written, and the disk is at it; the first of them was decided then.
     syncing: Vec<Action>,
     syncing_since: Millis,
+    /// When the disk began, as of the turn in which it did: later than that if it was at another.
+    sync_began: Option<Millis>,
     /// The operator was told that it takes its time.
     slow_told: bool,
     /// Durable, not said.
@@ -129,6 +131,7 @@ impl<D: Disk> Engine<D> {
             held_since: now.mono,
             syncing: Vec::new(),
             syncing_since: now.mono,
+            sync_began: None,
             slow_told: false,
             durable: Vec::new(),
             patience: Patience::Look,
@@ -186,9 +189,9 @@ impl<D: Disk> Engine<D> {
     /// Does what has become due.
     pub fn tick(&mut self, now: Now) {
         self.begin(now);
-        if self.slow_at().is_some_and(|at| at <= now.mono) {
+        if let Some(at) = self.slow_at().filter(|at| *at <= now.mono) {
             self.slow_told = true;
-            let seconds = now.mono.since(self.syncing_since) / 1000;
+            let seconds = (SLOW_SYNC_MS + now.mono.since(at)) / 1000;
             warn!(
                 "the disk is at a sync for {seconds} s: until it is done nobody is told anything"
             );
@@ -200,8 +203,7 @@ impl<D: Disk> Engine<D> {
 
     /// When the operator is told that the disk takes its time, unless he was.
     fn slow_at(&self) -> Option<Millis> {
-        let waits = self.spool.is_syncing() && !self.slow_told;
-        waits.then(|| self.syncing_since.plus(SLOW_SYNC_MS))
+        self.sync_began.filter(|_| !self.slow_told).map(|began| began.plus(SLOW_SYNC_MS))
     }
 
     fn said_until(&self, now: Millis) -> Millis {
@@ -296,6 +298,7 @@ impl<D: Disk> Engine<D> {
         if self.spool.settle(patience)? == Progress::UnderWay {
             return Ok(());
         }
+        self.sync_began = None;
         if std::mem::take(&mut self.slow_told) {
             info!("the disk goes on");
         }
@@ -378,7 +381,12 @@ impl<D: Disk> Engine<D> {
                 }
             })?;
         }
-        let load = if self.spool.is_syncing() { Load::Busy } else { load };
+        let load = if self.spool.is_syncing() {
+            self.sync_began.get_or_insert(now.mono);
+            Load::Busy
+        } else {
+            load
+        };
         match self.spool.prepare(now.mono, load)? {
             None => {}
             Some(Tidings::Full(why)) => warn!(

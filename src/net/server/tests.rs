@@ -577,6 +577,25 @@ fn the_operator_is_told_once_that_the_disk_takes_its_time() {
 }
 
 #[test]
+fn a_sync_does_not_last_since_another_one_began() {
+    let (mut slow, state) = begin("late-twice", Config::default());
+    let (ann, zoe) = (slow.sign_in("ann"), slow.sign_in("zoe"));
+    state.borrow_mut().late = true;
+    let before = state.borrow().begun;
+    tell(&ann, "send tim one\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    // This waits for the next one.
+    let work = slow.server.engine.work();
+    tell(&zoe, "send tim two\r\n");
+    slow.turn_until(|slow| slow.server.engine.work() > work);
+    slow.now.mono = slow.now.mono.plus(SLOW_SYNC_MS - 1);
+    state.borrow_mut().over = true;
+    slow.turn_until(|_| state.borrow().begun == before + 2);
+    let next = slow.server.engine.deadline();
+    assert!(next.is_none_or(|next| next >= slow.now.mono.plus(SLOW_SYNC_MS)), "{next:?}");
+}
+
+#[test]
 fn a_client_that_could_not_be_told_of_a_ping_is_not_given_up() {
     let (mut slow, state) = begin("late-ping", Config::default());
     let ann = slow.sign_in("ann");
