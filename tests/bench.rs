@@ -278,6 +278,23 @@ fn install(script: &str, folder: &Folder) {
     copy(&folder.path("script"), &folder.path("nats-server"));
 }
 
+#[test]
+fn who_stores_waits_for_the_disk_where_mms_does_and_nowhere_else() {
+    for (sync, wanted) in
+        [("always", "--appendonly yes --appendfsync always"), ("never", "yes --appendfsync no")]
+    {
+        let (folder, peer) = (Folder::new(), Folder::new());
+        let told = peer.path("told");
+        let script = format!("#!/bin/sh\necho \"$*\" >'{}'\nexit 3\n", told.display());
+        install(&script, &peer);
+        copy(&peer.path("script"), &peer.path("redis-server"));
+        let mut command = bench(&folder, "offline --texts 5 --of redis --sync");
+        let output = run(command.arg(sync).env("PATH", peer.path("")));
+        assert_eq!(output.status.code(), Some(69));
+        assert!(peer.read("told").contains(wanted), "{}", peer.read("told"));
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     let mut command = Command::new("install");
     assert!(command.args(["-m", "700"]).args([from, to]).status().unwrap().success());

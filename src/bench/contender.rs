@@ -204,7 +204,9 @@ fn redis(port: &str, folder: &str, setup: &Setup) -> Vec<String> {
     arguments.extend([port.into(), "--save".into(), String::new(), "--dir".into(), folder.into()]);
     arguments.extend(["--client-output-buffer-limit".into(), unlimited.into()]);
     arguments.extend(["--maxclients".into(), "50000".into(), "--appendonly".into()]);
-    arguments.extend([durable.into(), "--appendfsync".into(), "always".into()]);
+    // As MMS does: for the kernel alone, or for the disk.
+    let flushes = if setup.sync == Sync::Always { "always" } else { "no" };
+    arguments.extend([durable.into(), "--appendfsync".into(), flushes.into()]);
     arguments
 }
 

@@ -114,7 +114,7 @@ pub struct Setup {
     pub bytes: usize,
     /// When it ends.
     pub until: Until,
-    /// For MMS and the relay that answers: when a text counts as stored.
+    /// For MMS, the relay that answers and whoever is durable: when a text counts as stored.
     pub sync: Sync,
     /// For MMS: how it is spoken to.
     pub dialect: Dialect,
