@@ -29,11 +29,13 @@ Examples:
 
 Each measurement starts a server of its own on a free port of 127.0.0.1 with a folder below TMPDIR,
 and ends it. The server runs on the first processor, the load on the second. CPU is what the
-server's process has used, which varies least. The relay knows neither names nor passwords and
-keeps nothing: it is what handing over bytes costs on this machine. The relay-ok is the same with
-an answer to each text and a word from its reader for each 16th, as MMS has them, and with --sync
-always it flushes texts to a file before they go out. Servers of others take part where they are
-installed: redis-server, nats-server, inspircd, ngircd, mosquitto.
+server's process has used, which varies least: a flush that MMS leaves to the kernel is not in it,
+one that redis or relay-ok waits for is. With --sync always MMS and relay-ok flush the texts, nobody
+else does; offline MMS and redis do. The relay knows neither names nor passwords and keeps nothing:
+it is what handing over bytes costs on this machine. The relay-ok is the same with an answer to each
+text and a word from its reader for each 16th, as MMS has them, and with --sync always it flushes
+texts to a file before they go out. Servers of others take part where they are installed:
+redis-server, nats-server, inspircd, ngircd, mosquitto.
 
 To MMS the load speaks the coded dialect, signs in by SCRAM and acknowledges each 16th letter.
 
@@ -232,7 +234,8 @@ struct Common {
     /// Bytes of a text, at least 18
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = bytes)]
     bytes: usize,
-    /// When MMS and relay-ok count a text as stored: never waits for the disk, or always
+    /// When MMS, relay-ok and, offline, redis count a text as stored: never waits for the disk, or
+    /// always
     #[arg(long, value_enum)]
     sync: Option<OnSync>,
     /// How MMS is spoken to
