@@ -241,6 +241,9 @@ pub const SLOW_SYNC_MS: u64 = 5000;
 /// A turn that takes so long was kept by the disk, in milliseconds: what peers have to do in a
 /// given time they are not late with, for nobody could hear them meanwhile.
 pub const LONG_TURN_MS: u64 = 1000;
+/// Bytes of texts that a bench has under way at once: server and load keep them in memory, and who
+/// has none left is ended without ending what he has started. Beyond it the command line is wrong.
+pub const BENCH_BYTES_UNDER_WAY: usize = 1 << 30;
 /// How long to wait before accepting again when descriptors are used up, in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 1000;
 

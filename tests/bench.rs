@@ -178,6 +178,17 @@ fn a_folder_may_be_named_from_where_one_is() {
 }
 
 #[test]
+fn more_than_memory_holds_is_not_begun() {
+    let folder = Folder::new();
+    for arguments in ["pairs --users 50000 --window 100000", "fanout --window 100000 --users 170"] {
+        let output = run(&mut bench(&folder, arguments));
+        let err = String::from_utf8(output.stderr).unwrap();
+        let told = "mms: so many users and texts under way are more than 1024 MiB at once\n";
+        assert_eq!((output.status.code(), err.as_str()), (Some(64), told), "{arguments}");
+    }
+}
+
+#[test]
 fn nothing_measured_is_no_success() {
     let folder = Folder::new();
     let output = run(&mut bench(&folder, "replay --letters 5 --of relay,redis"));

@@ -148,6 +148,18 @@ impl Setup {
         }
     }
 
+    /// Bytes of all texts that are under way at once, copies each.
+    #[must_use]
+    pub fn bytes_under_way(&self) -> usize {
+        let texts = match self.work {
+            Work::Pairs { window } => self.users / 2 * window,
+            Work::FanOut { window } => self.users * window,
+            Work::Offline { window } => window,
+            _ => 0,
+        };
+        texts * self.bytes
+    }
+
     /// What the users' password becomes.
     pub(super) fn keys(&self) -> Keys {
         Keys::derive(PASSWORD.as_bytes(), b"mms bench salt", self.rounds)

@@ -10,7 +10,7 @@ use crate::bench::{
     Contender, Dialect, End, Failed, Machine, Setup, SignIn, Sync, Trouble, Until, Work, relay,
     take_turns,
 };
-use crate::limits::ROUNDS_LEAST;
+use crate::limits::{BENCH_BYTES_UNDER_WAY, ROUNDS_LEAST};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::Write;
 use std::path::PathBuf;
@@ -388,6 +388,11 @@ fn survey() -> Result<Machine, Failure> {
 
 /// Does the same work with each and prints what it came to.
 fn compare_as(common: &Common, setup: &Setup, out: &mut dyn Write) -> Result<(), Failure> {
+    if setup.bytes_under_way() > BENCH_BYTES_UNDER_WAY {
+        let most = BENCH_BYTES_UNDER_WAY >> 20;
+        let message = format!("so many users and texts under way are more than {most} MiB at once");
+        return Err(Failure::new(Code::Usage, message));
+    }
     let machine = survey()?;
     let turns = take_turns(&common.of.0, setup, common.runs, &machine, &mut tell);
     let text = match common.json {
