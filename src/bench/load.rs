@@ -17,9 +17,9 @@ use std::time::Duration;
 
 /// After so long in which nobody gets in, somebody never will, in nanoseconds.
 const PATIENCE_NS: u64 = 60_000_000_000;
-/// Who is loaded and says nothing for so long will not say anything, in nanoseconds: longer than it
-/// is waited for what is still under way at the end.
-const SILENCE_NS: u64 = 15_000_000_000;
+/// Who is loaded and says nothing for so long will not say anything: longer than it is waited for
+/// what is still under way at the end.
+const SILENCE: Duration = Duration::from_secs(15);
 const READ_BYTES: usize = 64 << 10;
 
 /// One user.
@@ -42,8 +42,9 @@ pub(super) struct Load {
     pub(super) heard: Heard,
     /// Texts sent so far.
     pub(super) sent: u64,
-    /// When something happened last.
-    moved: u64,
+    /// For how long it was waited since something happened. The clock tells more: whoever stops
+    /// this program, as Ctrl-Z does, stops those that it has started as well.
+    in_vain: Duration,
     poll: Poll,
     events: Events,
     address: SocketAddr,
@@ -69,7 +70,7 @@ impl Load {
             tongue,
             heard: Heard::default(),
             sent: 0,
-            moved: 0,
+            in_vain: Duration::ZERO,
             poll: Poll::new().map_err(Trouble::of("cannot set up the load"))?,
             events: Events::with_capacity(4096),
             address: server.address,
@@ -147,13 +148,13 @@ impl Load {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
                 return Err(Trouble::Machine("cannot wait".into(), error));
             }
-            _ => self.interrupt.check()?,
+            Err(_) => {}
+            Ok(()) if self.events.is_empty() => self.in_vain += most,
+            Ok(()) => self.in_vain = Duration::ZERO,
         }
-        let now = self.watch.ns();
-        if !self.events.is_empty() {
-            self.moved = now;
-        } else if now > self.moved + SILENCE_NS {
-            let seconds = SILENCE_NS / 1_000_000_000;
+        self.interrupt.check()?;
+        if self.in_vain > SILENCE {
+            let seconds = SILENCE.as_secs();
             return Err(self.trouble(format!("has said nothing for {seconds} s")));
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
