@@ -192,9 +192,7 @@ impl<D: Disk> Engine<D> {
         if let Some(at) = self.slow_at().filter(|at| *at <= now.mono) {
             self.slow_told = true;
             let seconds = (SLOW_SYNC_MS + now.mono.since(at)) / 1000;
-            warn!(
-                "the disk is at a sync for {seconds} s: until it is done nobody is told anything"
-            );
+            warn!("the disk has synced for {seconds} s: nobody is told anything until it is done");
         }
         let said_until = self.said_until(now.mono);
         let out = &mut self.held;
@@ -391,7 +389,7 @@ impl<D: Disk> Engine<D> {
             None => {}
             Some(Tidings::Full(why)) => warn!(
                 "the disk is full: {why}; {} KiB are ready, with less than half of what is wanted \
-                 messages are refused, and all else goes on",
+                 messages are refused, and all else goes on while there is any",
                 self.spool.ready_bytes() >> 10
             ),
             Some(Tidings::Room) => info!("the disk is not full any more"),

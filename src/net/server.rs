@@ -294,7 +294,7 @@ impl<D: Disk> Server<D> {
         self.turn(events, now, outside)?;
         let took_ms = self.without_waits(clock()).mono.since(now.mono);
         if took_ms >= LONG_TURN_MS {
-            warn!("all had to wait for the disk for {took_ms} ms");
+            warn!("all had to wait for {took_ms} ms, for the disk or the processor");
             self.waited_ms += took_ms;
         }
         Ok(now)
