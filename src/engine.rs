@@ -255,6 +255,12 @@ impl<D: Disk> Engine<D> {
         self.spool.is_batch_full() || self.hub.has_enough() || self.small_talk >= SMALL_TALK
     }
 
+    /// Whether the disk is at a sync.
+    #[must_use]
+    pub fn is_syncing(&self) -> bool {
+        self.spool.is_syncing()
+    }
+
     /// Whether promises wait for the disk.
     #[must_use]
     pub fn syncs(&self) -> bool {

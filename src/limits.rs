@@ -236,6 +236,9 @@ pub const SOURCES: usize = 65_536;
 pub const BARS_LOGGED_MS: u64 = 10_000;
 /// How often it is looked at whether the certificate is still valid, in milliseconds.
 pub const CERTIFICATE_LOOK_MS: u64 = 6 * 3_600_000;
+/// Work that is nobody's line waits for a sync that is under way, but a piece of it is done this
+/// often all the same, in milliseconds.
+pub const WORK_WAITS_MS: u64 = 1;
 /// A sync that takes so long is told to the operator, in milliseconds.
 pub const SLOW_SYNC_MS: u64 = 5000;
 /// A turn that takes so long was kept by the disk, in milliseconds: what peers have to do in a

@@ -22,6 +22,7 @@ use crate::core::password::Verifier;
 use crate::engine::{Engine, Load, SavePassword};
 use crate::limits::{
     CERTIFICATE_LOOK_MS, LONG_TURN_MS, READ_BYTES_A_TURN, STOP_MS, TLS_HANDSHAKES_A_TURN,
+    WORK_WAITS_MS,
 };
 use crate::proto::coded::Sheet;
 use crate::proto::name::UserName;
@@ -250,6 +251,12 @@ impl<D: Disk> Server<D> {
         if !self.answered.is_empty() && self.answer(events, now.mono)? {
             return Ok(());
         }
+        let timeout = self.timeout(now.mono);
+        self.look(events, timeout)
+    }
+
+    /// How long may be waited for events.
+    fn timeout(&self, now: Millis) -> Option<Duration> {
         let busy = !self.unread.is_empty()
             || !self.news.is_empty()
             || !self.gone.is_empty()
@@ -263,14 +270,16 @@ impl<D: Disk> Server<D> {
             self.turned.deadline(),
             self.stop_at,
         ];
-        let timeout = match nearest.into_iter().flatten().min() {
+        match nearest.into_iter().flatten().min() {
             _ if busy => Some(Duration::ZERO),
             // A millisecond more, for the clock is rounded down.
-            Some(at) if at > now.mono => Some(Duration::from_millis(at.since(now.mono) + 1)),
+            Some(at) if at > now => Some(Duration::from_millis(at.since(now) + 1)),
+            // Work of ours, such as checks of passwords, would keep the processor from the worker
+            // of the kernel that sees to the sync: it would take milliseconds.
+            Some(_) if self.engine.is_syncing() => Some(Duration::from_millis(WORK_WAITS_MS)),
             Some(_) => Some(Duration::ZERO),
             None => None,
-        };
-        self.look(events, timeout)
+        }
     }
 
     fn look(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {

@@ -7,7 +7,7 @@ use crate::core::password::Verifier;
 use crate::engine::Engine;
 use crate::limits::{
     ANSWER_WAIT_MS, ANSWERS_WAITING, OUTPUT_CLOSE_BYTES, OVER_BESIDE, PING_MS, PONG_MS,
-    PROBE_DEAD_MS, SIGNIN_MS, SLOW_SYNC_MS, STALLED_MS,
+    PROBE_DEAD_MS, SIGNIN_MS, SLOW_SYNC_MS, STALLED_MS, WORK_WAITS_MS,
 };
 use crate::net::clock::Clock;
 use crate::net::listen;
@@ -593,6 +593,33 @@ fn a_sync_does_not_last_since_another_one_began() {
     slow.turn_until(|_| state.borrow().begun == before + 2);
     let next = slow.server.engine.deadline();
     assert!(next.is_none_or(|next| next >= slow.now.mono.plus(SLOW_SYNC_MS)), "{next:?}");
+}
+
+#[test]
+fn checks_of_passwords_do_not_keep_the_processor_from_a_sync() {
+    let (mut slow, state) = begin("late-checks", Config::default());
+    let ann = slow.sign_in("ann");
+    let before = state.borrow().begun;
+    state.borrow_mut().late = true;
+    tell(&ann, "send tim one\r\n");
+    slow.turn_until(|_| state.borrow().begun == before + 1);
+    let second = TcpStream::connect(slow.address).unwrap();
+    tell(&second, "signin tim secret\r\n");
+    let is_due =
+        |slow: &Slow<_>| slow.server.engine.deadline().is_some_and(|at| at <= slow.now.mono);
+    slow.turn_until(|slow| is_due(slow));
+    slow.turn_until(|slow| slow.server.unread.is_empty() && slow.server.news.is_empty());
+    assert!(is_due(&slow), "the check is not over");
+    let waits = slow.server.timeout(slow.now.mono);
+    assert_eq!(waits, Some(Duration::from_millis(WORK_WAITS_MS)));
+    // Without a sync there is nobody to wait for.
+    state.borrow_mut().late = false;
+    state.borrow_mut().over = true;
+    slow.turn_until(|slow| !is_due(slow));
+    let third = TcpStream::connect(slow.address).unwrap();
+    tell(&third, "signin zoe secret\r\n");
+    slow.turn_until(|slow| is_due(slow));
+    assert_eq!(slow.server.timeout(slow.now.mono), Some(Duration::ZERO));
 }
 
 #[test]
