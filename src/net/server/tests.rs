@@ -45,15 +45,20 @@ pub(super) fn server<D: Disk>(
     (Server::new(opened.unwrap().0, listener, settings).unwrap(), address)
 }
 
-/// Takes a turn with these events; nothing is asked of files.
-pub(super) fn turn<D: Disk>(server: &mut Server<D>, events: &mut Events, now: Now) {
+/// Nothing is asked of files.
+fn without_files<T>(act: impl FnOnce(&mut Outside<'_>) -> io::Result<T>) -> T {
     let mut outside = Outside {
         reload: &mut || None,
         renew: &mut || None,
         inspect: &mut |_| (),
         save: &mut |_| Saved::Failed,
     };
-    server.turn(events, now, &mut outside).unwrap();
+    act(&mut outside).unwrap()
+}
+
+/// Takes a turn with these events.
+pub(super) fn turn<D: Disk>(server: &mut Server<D>, events: &mut Events, now: Now) {
+    without_files(|outside| server.turn(events, now, outside));
 }
 
 /// The same, but it takes so long. Tells what time it is then.
@@ -63,17 +68,12 @@ pub(super) fn long_turn<D: Disk>(
     now: Now,
     ms: u64,
 ) -> Now {
-    let mut outside = Outside {
-        reload: &mut || None,
-        renew: &mut || None,
-        inspect: &mut |_| (),
-        save: &mut |_| Saved::Failed,
-    };
     let by_the_clock = |ms| Now { mono: now.mono.plus(server.waited_ms + ms), ..now };
     let (begin, end) = (by_the_clock(0), by_the_clock(ms));
     let times = RefCell::new(vec![end, begin]);
     let clock = || times.borrow_mut().pop().expect("a look before and one after it");
-    assert_eq!(server.turn_by(&clock, events, &mut outside).unwrap().mono, now.mono);
+    let begun = without_files(|outside| server.turn_by(&clock, events, outside));
+    assert_eq!(begun.mono, now.mono);
     server.without_waits(end)
 }
 
@@ -367,6 +367,16 @@ fn begin(name: &str, config: Config) -> (Slow<Late>, Rc<RefCell<State>>) {
 }
 
 impl Slow<Late> {
+    /// Has the disk begun a sync, by this line of hers, which does not end. Tells how many there had
+    /// been.
+    fn hang(&mut self, state: &RefCell<State>, ann: &TcpStream, line: &str) -> u32 {
+        state.borrow_mut().late = true;
+        let before = state.borrow().begun;
+        tell(ann, &format!("{line}\r\n"));
+        self.turn_until(|_| state.borrow().begun == before + 1);
+        before
+    }
+
     /// Turns, until what the kernel has for the server is handled.
     fn turn_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         for _ in 0..10_000 {
@@ -385,10 +395,7 @@ fn what_comes_while_the_disk_is_at_a_sync_is_heard_and_waits_for_the_next() {
     let [mut ann, mut tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
     heard(&mut ann);
     heard(&mut tim);
-    let before = state.borrow().begun;
-    state.borrow_mut().late = true;
-    tell(&ann, "send tim one\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    let before = slow.hang(&state, &ann, "send tim one");
     tell(&tim, "send ann two\r\nwhoelse\r\n");
     slow.turn_until(|slow| slow.server.unread.is_empty() && slow.server.engine.work() > 0);
     assert_eq!(heard(&mut ann) + &heard(&mut tim), "", "nothing is durable");
@@ -415,10 +422,7 @@ fn nobody_gets_the_number_of_one_to_whom_something_is_still_to_be_said() {
     let (mut slow, state) = begin("late-number", Config::default());
     let [mut ann, tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
     let ports = slow.server.ports.len();
-    state.borrow_mut().late = true;
-    let before = state.borrow().begun;
-    tell(&ann, "send tim for tim alone\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    slow.hang(&state, &ann, "send tim for tim alone");
     socket2::SockRef::from(&tim).set_linger(Some(Duration::ZERO)).unwrap();
     drop(tim);
     slow.turn_until(|slow| slow.server.told == 1);
@@ -464,10 +468,7 @@ fn who_asks_for_what_is_no_work_waits_for_the_disk_and_is_told_all() {
     let (mut slow, state) = begin("late-talk", Config::default());
     let [ann, mut tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
     heard(&mut tim);
-    state.borrow_mut().late = true;
-    let before = state.borrow().begun;
-    tell(&ann, "send ann one\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    slow.hang(&state, &ann, "send ann one");
     // All answers together are more than may wait for him.
     let asked = 2 * OUTPUT_CLOSE_BYTES / 445;
     tell(&tim, &"help\r\n".repeat(asked));
@@ -491,10 +492,7 @@ fn who_comes_and_goes_while_the_disk_is_at_a_sync_does_not_use_up_the_descriptor
     let (mut slow, state) = begin("late-churn", Config::default());
     let ann = slow.sign_in("ann");
     slow.server.settings.connections = 9;
-    state.borrow_mut().late = true;
-    let before = state.borrow().begun;
-    tell(&ann, "send ann one\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    slow.hang(&state, &ann, "send ann one");
     let most = 9 + OVER_BESIDE;
     for _ in 0..most {
         let brief = TcpStream::connect(slow.address).unwrap();
@@ -525,10 +523,7 @@ fn who_comes_and_goes_while_the_disk_is_at_a_sync_does_not_use_up_the_descriptor
 fn a_session_that_could_not_be_asked_is_not_taken_for_dead() {
     let (mut slow, state) = begin("late-probe", Config::default());
     let [ann, mut tim] = ["ann", "tim"].map(|name| slow.sign_in(name));
-    state.borrow_mut().late = true;
-    let before = state.borrow().begun;
-    tell(&ann, "send ann one\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    slow.hang(&state, &ann, "send ann one");
     let mut second = TcpStream::connect(slow.address).unwrap();
     second.set_nonblocking(true).unwrap();
     tell(&second, "signin tim secret\r\n");
@@ -560,10 +555,7 @@ fn the_operator_is_told_once_that_the_disk_takes_its_time() {
     let (mut slow, state) = begin("late-told", Config::default());
     let ann = slow.sign_in("ann");
     for _ in 0..2 {
-        state.borrow_mut().late = true;
-        let before = state.borrow().begun;
-        tell(&ann, "send tim one\r\n");
-        slow.turn_until(|_| state.borrow().begun == before + 1);
+        slow.hang(&state, &ann, "send tim one");
         let at = |slow: &Slow<_>, ms| slow.now.mono.plus(ms);
         assert_eq!(slow.server.engine.deadline(), Some(at(&slow, SLOW_SYNC_MS)));
         slow.now.mono = at(&slow, SLOW_SYNC_MS);
@@ -580,10 +572,7 @@ fn the_operator_is_told_once_that_the_disk_takes_its_time() {
 fn a_sync_does_not_last_since_another_one_began() {
     let (mut slow, state) = begin("late-twice", Config::default());
     let (ann, zoe) = (slow.sign_in("ann"), slow.sign_in("zoe"));
-    state.borrow_mut().late = true;
-    let before = state.borrow().begun;
-    tell(&ann, "send tim one\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    let before = slow.hang(&state, &ann, "send tim one");
     // This waits for the next one.
     let work = slow.server.engine.work();
     tell(&zoe, "send tim two\r\n");
@@ -599,10 +588,7 @@ fn a_sync_does_not_last_since_another_one_began() {
 fn checks_of_passwords_do_not_keep_the_processor_from_a_sync() {
     let (mut slow, state) = begin("late-checks", Config::default());
     let ann = slow.sign_in("ann");
-    let before = state.borrow().begun;
-    state.borrow_mut().late = true;
-    tell(&ann, "send tim one\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    slow.hang(&state, &ann, "send tim one");
     let second = TcpStream::connect(slow.address).unwrap();
     tell(&second, "signin tim secret\r\n");
     let is_due =
@@ -635,10 +621,7 @@ fn a_client_that_could_not_be_told_of_a_ping_is_not_given_up() {
         said += &heard(&mut tim);
         said.contains("\n230 ")
     });
-    state.borrow_mut().late = true;
-    let before = state.borrow().begun;
-    tell(&ann, "send ann one\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    slow.hang(&state, &ann, "send ann one");
     let wait = |slow: &mut Slow<_>, ms| {
         slow.now.mono = slow.now.mono.plus(ms);
         slow.turn();
@@ -666,10 +649,7 @@ fn a_client_that_could_not_be_told_of_a_ping_is_not_given_up() {
 fn a_newcomer_whom_the_disk_keeps_from_being_greeted_is_not_sent_away() {
     let (mut slow, state) = begin("late-greeting", Config::default());
     let ann = slow.sign_in("ann");
-    state.borrow_mut().late = true;
-    let before = state.borrow().begun;
-    tell(&ann, "send ann one\r\n");
-    slow.turn_until(|_| state.borrow().begun == before + 1);
+    slow.hang(&state, &ann, "send ann one");
     let mut tim = TcpStream::connect(slow.address).unwrap();
     tim.set_nonblocking(true).unwrap();
     let ports = slow.server.ports.len();
