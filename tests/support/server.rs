@@ -334,17 +334,19 @@ impl Drop for Server {
 
 fn spawn(folder: &Folder, start: &Start) -> (Child, SocketAddr, Option<(SocketAddr, String)>) {
     let stderr = fs::File::create(folder.path("stderr")).unwrap();
-    let mut command = mms(folder);
-    if let Some(limit) = start.descriptors {
-        command = Command::new("sh");
-        command.current_dir(&folder.0).env_clear();
-        command.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
-        command.arg(env!("CARGO_BIN_EXE_mms"));
-    }
-    if let [program, words @ ..] = start.by.as_slice() {
-        command = Command::new(program);
-        command.current_dir(&folder.0).args(words).arg(env!("CARGO_BIN_EXE_mms"));
-    }
+    let limited = start.descriptors.map(|limit| {
+        let limit = format!("ulimit -n {limit} && exec \"$@\"");
+        vec!["sh".into(), "-c".into(), limit, "sh".into()]
+    });
+    let mut command = match limited.as_ref().unwrap_or(&start.by).as_slice() {
+        [] => mms(folder),
+        [program, words @ ..] => {
+            let mut command = Command::new(program);
+            command.current_dir(&folder.0).env_clear();
+            command.args(words).arg(env!("CARGO_BIN_EXE_mms"));
+            command
+        }
+    };
     command.args(["server", "0", "users"]).args(&start.options);
     if !start.options.iter().any(|option| option == "--spool-reserve") {
         // Hundreds of servers need not each write what one of them keeps ready by default.
