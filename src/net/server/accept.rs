@@ -40,9 +40,7 @@ impl<D: Disk> Server<D> {
             let short = self.is_short_of_descriptors();
             let Some(door) = self.doors.get_mut(at).filter(|door| door.ready) else { return };
             if short {
-                door.ready = false;
-                self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
-                return;
+                return self.accept_later(at, now);
             }
             match door.listener.accept() {
                 Ok((stream, address)) => {
@@ -59,12 +57,16 @@ impl<D: Disk> Server<D> {
                     // Descriptors or memory are short, or worse. No new edge will come: they wait
                     // in the kernel's queue, and each close tries again, too.
                     warn!("cannot accept a connection now: {e}");
-                    door.ready = false;
-                    self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
-                    return;
+                    return self.accept_later(at, now);
                 }
             }
         }
+    }
+
+    /// They wait in front of this door for a while.
+    fn accept_later(&mut self, at: usize, now: Now) {
+        self.doors[at].ready = false;
+        self.accept_retry_at = Some(now.mono.plus(ACCEPT_RETRY_MS));
     }
 
     /// Whether there is a place, but whoever had it still has his descriptor, until the disk has
