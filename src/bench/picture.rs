@@ -79,11 +79,7 @@ mod tests {
 
     #[test]
     fn a_group_for_each_target_that_is_compared() {
-        let run = |value| {
-            let mut run = Run::default();
-            run.set(Metric::Cpu, value);
-            run
-        };
+        let run = |value| Run::of(Metric::Cpu, value);
         let runs = vec![
             ("pairs", Contender::Mms, run(0.5)),
             ("pairs", Contender::Relay, run(0.25)),

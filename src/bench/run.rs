@@ -92,6 +92,12 @@ pub struct Run {
 }
 
 impl Run {
+    /// One that came to this alone.
+    #[cfg(test)]
+    pub(super) fn of(metric: Metric, value: f64) -> Self {
+        Self { figures: vec![(metric, value)], ..Self::default() }
+    }
+
     /// A figure, if this work has it.
     #[must_use]
     pub fn figure(&self, metric: Metric) -> Option<f64> {

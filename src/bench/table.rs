@@ -145,8 +145,7 @@ mod tests {
 
     /// MMS at the first trial.
     fn results() -> Results {
-        let mut run = Run::default();
-        run.set(Metric::Cpu, 0.5);
+        let run = Run::of(Metric::Cpu, 0.5);
         Results { runs: vec![("pairs", Mms, run)], ..Results::default() }
     }
 
@@ -165,18 +164,13 @@ mod tests {
 
     #[test]
     fn the_table_tells_whether_a_bare_relay_with_answers_would_miss_it_too() {
-        let of = |figure| {
-            let mut run = Run::default();
-            run.set(Metric::Cpu, figure);
-            run
-        };
         // Dearer than the relay allows both are; dearer than nats, at 0.7, MMS alone is.
         for (answering, nats, reached) in
             [(0.6, 1.0, "not met, nor by relay-ok"), (0.5, 1.0, "not met"), (0.6, 0.7, "not met")]
         {
             let all =
                 [(Mms, 0.9), (Answering, answering), (Relay, 0.3), (Nats, nats), (Redis, 1.0)];
-            let runs = all.map(|(who, figure)| ("pairs", who, of(figure)));
+            let runs = all.map(|(who, figure)| ("pairs", who, Run::of(Metric::Cpu, figure)));
             let table = Results { runs: runs.into(), ..Results::default() }.table();
             let line = table.lines().nth(2).unwrap();
             assert!(line.ends_with(&format!("| {reached} |")), "{line}");

@@ -316,13 +316,9 @@ mod tests {
     use super::*;
 
     fn results(figures: &[(&'static str, Contender, Metric, f64)]) -> Results {
-        let run = |metric, value| {
-            let mut run = Run::default();
-            run.set(metric, value);
-            run
-        };
-        let runs =
-            figures.iter().map(|(name, who, metric, value)| (*name, *who, run(*metric, *value)));
+        let runs = figures
+            .iter()
+            .map(|(name, who, metric, value)| (*name, *who, Run::of(*metric, *value)));
         Results { runs: runs.collect(), flush_us: 50.0, ..Results::default() }
     }
 

@@ -133,8 +133,7 @@ mod tests {
         let (mut had, mut told) = (vec![], vec![]);
         let mut work = |who| {
             had.push(who);
-            let mut run = Run::default();
-            run.set(Metric::Cpu, had.len() as f64);
+            let run = Run::of(Metric::Cpu, had.len() as f64);
             if had.len() == number { Err(trouble(who)) } else { Ok(run) }
         };
         let turns = take_turns_at(&mut work, of, 3, &mut |words| told.push(words.to_owned()));
