@@ -367,7 +367,7 @@ fn begin(name: &str, config: Config) -> (Slow<Late>, Rc<RefCell<State>>) {
 }
 
 impl Slow<Late> {
-    /// Has the disk begun a sync, by this line of hers, which does not end. Tells how many there had
+    /// Has the disk begun a sync that does not end, by this line of hers. Tells how many there had
     /// been.
     fn hang(&mut self, state: &RefCell<State>, ann: &TcpStream, line: &str) -> u32 {
         state.borrow_mut().late = true;
